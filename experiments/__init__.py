@@ -1,0 +1,1 @@
+"""Experiments: one file per question; see README.md beside this file."""

@@ -1,0 +1,270 @@
+"""How well does a GRU predict Shakespeare, letter by letter? And what does it write?
+
+python -m experiments.shakespeare                  # 38 plays, about two minutes on two cores
+python -m experiments.shakespeare --preset full    # tiny Shakespeare, the recorded run
+"""
+
+import dataclasses
+import math
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import tyro
+
+import gru_jax
+from experiments import datasets, ngrams, records, training
+
+EVALUATION_STREAM = 8192  # characters; long enough for the zero state at its start not to matter
+
+
+@dataclass(frozen=True)
+class Config:
+    """A character-level GRU language model of Shakespeare."""
+
+    preset: Literal["default", "full"] = "default"
+    """Where the other settings' defaults come from."""
+    dataset: Literal["plays", "tiny"] = "plays"
+    """38 whole plays, or tiny Shakespeare with nanoGPT's split."""
+    layers: int = 1
+    hidden_size: int = 256
+    embedding_size: int = 64
+    batch_size: int = 64
+    """Streams read side by side."""
+    chunk_length: int = 64
+    """Characters per stream and update; gradients stop at a chunk's beginning, states do not."""
+    steps: int = 1500
+    learning_rate: float = 4e-3
+    """At its peak: it rises linearly for a twentieth of the steps, then falls along a cosine."""
+    weight_decay: float = 1e-4
+    dropout: float = 0.0
+    """Rate on the output of every layer, one mask for all steps of a chunk."""
+    weight_dropout: float = 0.0
+    """Rate on the recurrent weights (Merity et al. 2018, "weight-dropped")."""
+    evaluate_every: int = 250
+    patience: int | None = None
+    """Stop after so many evaluations without improvement."""
+    seed: int = 0
+    seeds: int = 1
+    """Models trained side by side, from different keys, on the same batches."""
+    prompt: str = "\n"
+    sample_length: int = 1000
+    temperature: float = 0.8
+    run: Annotated[training.Run, tyro.conf.arg(name="")] = field(default_factory=training.Run)
+
+
+PRESETS = {
+    "default": Config(),
+    "full": Config(preset="full", dataset="tiny"),
+}
+
+
+class Model(NamedTuple):
+    """The parameters: tokens to vectors, GRU layers one on top of the other, logits."""
+
+    embedding: jax.Array  # [V, E]
+    layers: tuple[gru_jax.GRUParams, ...]
+    head: gru_jax.ReadoutParams  # [H, V]
+
+
+class Result(NamedTuple):
+    """What a run found, in nats per character unless said otherwise."""
+
+    validation_loss: list[float]  # per seed
+    baselines: dict[str, float]
+    sample: str
+    fitted: training.Fitted
+
+
+def init_model(key: jax.Array, config: Config, vocabulary_size: int) -> Model:
+    """Draws the parameters."""
+    embedding_key, head_key, *layer_keys = jax.random.split(key, 2 + config.layers)
+    sizes = [config.embedding_size] + [config.hidden_size] * config.layers
+    return Model(
+        jax.random.normal(embedding_key, (vocabulary_size, config.embedding_size)),
+        tuple(map(gru_jax.init_gru, layer_keys, sizes[:-1], sizes[1:])),
+        gru_jax.init_readout(head_key, config.hidden_size, vocabulary_size),
+    )
+
+
+def zero_states(model: Model, batch_size: int) -> tuple[jax.Array, ...]:
+    """The states before the first character, `[B, H]` per layer."""
+    return tuple(gru_jax.zero_state(layer, (batch_size,)) for layer in model.layers)
+
+
+def forward(
+    model: Model, hs: Any, tokens: jax.Array, config: Config, key: jax.Array | None = None
+) -> tuple[Any, jax.Array]:
+    """Logits `[T, B, V]` for the characters after `tokens [T, B]`; with a key, with dropout."""
+    xs = model.embedding[tokens]
+    last = []
+    keys = jax.random.split(key, (len(model.layers), 2)) if key is not None else None
+    for i, (layer, h) in enumerate(zip(model.layers, hs, strict=True)):
+        if keys is not None:
+            w_h = drop(keys[i, 0], layer.w_h, config.weight_dropout)
+            layer = dataclasses.replace(layer, w_h=w_h)
+        h, xs = gru_jax.gru_unroll(layer, h, xs)
+        last.append(h)
+        if keys is not None:
+            xs = xs * drop(keys[i, 1], jnp.ones_like(xs[:1]), config.dropout)
+    return tuple(last), gru_jax.readout(model.head, xs)
+
+
+def drop(key: jax.Array, x: jax.Array, rate: float) -> jax.Array:
+    """Dropout: zeros at the given rate, the rest scaled so that the mean stays."""
+    if rate == 0:
+        return x
+    return jnp.where(jax.random.bernoulli(key, 1 - rate, x.shape), x / (1 - rate), 0)
+
+
+def step(model: Model, hs: Any, token: jax.Array) -> tuple[Any, jax.Array]:
+    """One character, for `gru_jax.generate`: the new states, and logits `[..., V]`."""
+    x = model.embedding[token]
+    new = []
+    for layer, h in zip(model.layers, hs, strict=True):
+        x = gru_jax.gru_step(layer, h, x)
+        new.append(x)
+    return tuple(new), gru_jax.readout(model.head, x)
+
+
+def evaluate(model: Model, tokens: np.ndarray, config: Config) -> jax.Array:
+    """Mean loss over a whole text, read in parallel streams, each from a zero state."""
+    streams = math.ceil(len(tokens) / EVALUATION_STREAM)
+    chunks = math.ceil((len(tokens) - 1) / streams / config.chunk_length)
+    count = streams * chunks * config.chunk_length
+
+    # [chunks, T, streams]; what is missing at the end counts for nothing
+    def arrange(a: np.ndarray) -> np.ndarray:
+        a = np.pad(a, (0, count - len(a)))
+        return a.reshape(streams, chunks, -1).transpose(1, 2, 0)
+
+    inputs, targets = arrange(tokens[:-1]), arrange(tokens[1:])
+    counts = arrange(np.ones(len(tokens) - 1, np.float32))
+
+    def body(hs: Any, chunk: Any) -> Any:
+        inputs, targets, counts = chunk
+        hs, logits = forward(model, hs, inputs, config)
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
+        return hs, jnp.sum(counts * losses)
+
+    _, sums = jax.lax.scan(body, zero_states(model, streams), (inputs, targets, counts))
+    return jnp.sum(sums) / (len(tokens) - 1)
+
+
+class Batch(NamedTuple):
+    """One chunk of every stream."""
+
+    tokens: Any  # [T + 1, B]
+    is_first: Any  # []: the streams begin here
+
+
+def batch_at(step: int, tokens: np.ndarray, config: Config) -> Batch:
+    """The chunk of an update. The streams of each epoch begin at other places of the text."""
+    length, size = config.chunk_length, config.batch_size
+    stream_length = len(tokens) // size
+    epoch, chunk = divmod(step, stream_length // length)
+    offset = np.random.default_rng((config.seed, epoch)).integers(len(tokens))
+    starts = offset + stream_length * np.arange(size) + chunk * length
+    places = starts + np.arange(length + 1)[:, None]
+    return Batch(np.take(tokens, places, mode="wrap"), np.array(chunk == 0))
+
+
+def write(key: jax.Array, model: Model, config: Config, symbols: str) -> str:
+    """Lets the model go on from the prompt."""
+    prompt = encode(config.prompt, symbols)[:, None]
+    generate = jax.jit(gru_jax.generate, static_argnames=("step", "length"))
+    _, tokens = generate(
+        key,
+        step,
+        model,
+        zero_states(model, 1),
+        prompt,
+        config.sample_length,
+        temperature=config.temperature,
+    )
+    return config.prompt + "".join(symbols[token] for token in np.asarray(tokens)[:, 0])
+
+
+def encode(text: str, symbols: str) -> np.ndarray:
+    """Characters as places in `symbols`."""
+    unknown = sorted(set(text) - set(symbols))
+    if unknown:
+        raise ValueError(f"the prompt has {unknown}, but the text only has {symbols!r}.")
+    places = {symbol: place for place, symbol in enumerate(symbols)}
+    return np.array([places[character] for character in text], np.int32)
+
+
+def main(config: Config) -> Result:
+    """Trains, evaluates beside the baselines, writes a text, a record and a plot."""
+    text = datasets.shakespeare() if config.dataset == "plays" else datasets.tiny_shakespeare()
+    symbols = "".join(sorted(set(text.train) | set(text.validation)))
+    encode(config.prompt, symbols)  # refuses a prompt now rather than after training
+    train, validation = encode(text.train, symbols), encode(text.validation, symbols)
+    baselines = ngrams.ngram_baselines(train, validation, len(symbols))
+
+    def loss(model: Model, hs: Any, batch: Batch, key: jax.Array) -> tuple[jax.Array, Any]:
+        hs = jax.tree.map(lambda h: jnp.where(batch.is_first, 0, h), hs)
+        hs, logits = forward(model, hs, batch.tokens[:-1], config, key)
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.tokens[1:])
+        return losses.mean(), hs
+
+    key = jax.random.split(jax.random.key(config.seed), config.seeds)
+    init_keys, train_keys, write_keys = jnp.moveaxis(
+        jax.vmap(lambda k: jax.random.split(k, 3))(key), 1, 0
+    )
+    model = jax.vmap(init_model, in_axes=(0, None, None))(init_keys, config, len(symbols))
+    carry = jax.vmap(zero_states, in_axes=(0, None))(model, config.batch_size)
+    schedule = optax.warmup_cosine_decay_schedule(
+        0.0, config.learning_rate, config.steps // 20, config.steps
+    )
+    name = f"shakespeare-{config.preset}"
+    fitted = training.fit(
+        loss,
+        model,
+        carry,
+        lambda step: batch_at(step, train, config),
+        lambda model: evaluate(model, validation, config),
+        key=train_keys,
+        optimiser=optax.chain(
+            optax.clip_by_global_norm(1.0),
+            optax.adamw(schedule, b2=0.99, weight_decay=config.weight_decay),
+        ),
+        steps=config.steps,
+        evaluate_every=config.evaluate_every,
+        patience=config.patience,
+        items_per_step=config.batch_size * config.chunk_length * config.seeds,
+        unit="characters",
+        checkpoints=config.run.output / f"{name}.checkpoints",
+        resume=config.run.resume,
+        settings=records.settings_of(config),
+    )
+    losses = fitted.loss.tolist()
+    best = int(np.argmin(losses))
+    sample = write(
+        write_keys[best], jax.tree.map(lambda leaf: leaf[best], fitted.params), config, symbols
+    )
+    mean = float(np.mean(losses))
+    results = {
+        "validation_loss": losses,
+        "validation_bits_per_character": mean / math.log(2),
+        "baselines": baselines,
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(model)) // config.seeds,
+        "sample": sample,
+    }
+    records.write_record(config.run.output / f"{name}.json", config, fitted, results)
+    records.plot_losses(
+        config.run.output / f"{name}.png", name, fitted, baselines, "nats per character"
+    )
+    print(sample)
+    print(f"\nvalidation: {mean:.4f} nats, {mean / math.log(2):.4f} bits per character")
+    for baseline, value in baselines.items():
+        print(f"{baseline:>10}: {value:.4f} nats, {value / math.log(2):.4f} bits per character")
+    print(f"record and plot: {config.run.output / name}.json, .png")
+    return Result(losses, baselines, sample, fitted)
+
+
+if __name__ == "__main__":
+    main(training.parse(PRESETS))
