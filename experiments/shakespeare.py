@@ -48,8 +48,6 @@ class Config:
     patience: int | None = None
     """Stop after so many evaluations without improvement."""
     seed: int = 0
-    seeds: int = 1
-    """Models trained side by side, from different keys, on the same batches."""
     prompt: str = "\n"
     sample_length: int = 1000
     temperature: float = 0.8
@@ -73,7 +71,7 @@ class Model(NamedTuple):
 class Result(NamedTuple):
     """What a run found, in nats per character unless said otherwise."""
 
-    validation_loss: list[float]  # per seed
+    validation_loss: float
     baselines: dict[str, float]
     sample: str
     fitted: training.Fitted
@@ -211,12 +209,8 @@ def main(config: Config) -> Result:
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.tokens[1:])
         return losses.mean(), hs
 
-    key = jax.random.split(jax.random.key(config.seed), config.seeds)
-    init_keys, train_keys, write_keys = jnp.moveaxis(
-        jax.vmap(lambda k: jax.random.split(k, 3))(key), 1, 0
-    )
-    model = jax.vmap(init_model, in_axes=(0, None, None))(init_keys, config, len(symbols))
-    carry = jax.vmap(zero_states, in_axes=(0, None))(model, config.batch_size)
+    init_key, train_key, write_key = jax.random.split(jax.random.key(config.seed), 3)
+    model = init_model(init_key, config, len(symbols))
     schedule = optax.warmup_cosine_decay_schedule(
         0.0, config.learning_rate, config.steps // 20, config.steps
     )
@@ -224,10 +218,10 @@ def main(config: Config) -> Result:
     fitted = training.fit(
         loss,
         model,
-        carry,
+        zero_states(model, config.batch_size),
         lambda step: batch_at(step, train, config),
         lambda model: evaluate(model, validation, config),
-        key=train_keys,
+        key=train_key,
         optimiser=optax.chain(
             optax.clip_by_global_norm(1.0),
             optax.adamw(schedule, b2=0.99, weight_decay=config.weight_decay),
@@ -235,23 +229,19 @@ def main(config: Config) -> Result:
         steps=config.steps,
         evaluate_every=config.evaluate_every,
         patience=config.patience,
-        items_per_step=config.batch_size * config.chunk_length * config.seeds,
+        items_per_step=config.batch_size * config.chunk_length,
         unit="characters",
         checkpoints=config.run.output / f"{name}.checkpoints",
         resume=config.run.resume,
         settings=records.settings_of(config),
     )
-    losses = fitted.loss.tolist()
-    best = int(np.argmin(losses))
-    sample = write(
-        write_keys[best], jax.tree.map(lambda leaf: leaf[best], fitted.params), config, symbols
-    )
-    mean = float(np.mean(losses))
+    sample = write(write_key, fitted.params, config, symbols)
+    validation_loss = float(fitted.loss)
     results = {
-        "validation_loss": losses,
-        "validation_bits_per_character": mean / math.log(2),
+        "validation_loss": validation_loss,
+        "validation_bits_per_character": validation_loss / math.log(2),
         "baselines": baselines,
-        "parameters": sum(leaf.size for leaf in jax.tree.leaves(model)) // config.seeds,
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(model)),
         "sample": sample,
     }
     records.write_record(config.run.output / f"{name}.json", config, fitted, results)
@@ -259,11 +249,13 @@ def main(config: Config) -> Result:
         config.run.output / f"{name}.png", name, fitted, baselines, "nats per character"
     )
     print(sample)
-    print(f"\nvalidation: {mean:.4f} nats, {mean / math.log(2):.4f} bits per character")
+    print(
+        f"\nvalidation: {validation_loss:.4f} nats, {validation_loss / math.log(2):.4f} bits per character"
+    )
     for baseline, value in baselines.items():
         print(f"{baseline:>10}: {value:.4f} nats, {value / math.log(2):.4f} bits per character")
     print(f"record and plot: {config.run.output / name}.json, .png")
-    return Result(losses, baselines, sample, fitted)
+    return Result(validation_loss, baselines, sample, fitted)
 
 
 if __name__ == "__main__":
