@@ -39,7 +39,6 @@ class Config:
     steps: int = 1500
     learning_rate: float = 4e-3
     """At its peak: it rises linearly for a twentieth of the steps, then falls along a cosine."""
-    weight_decay: float = 1e-4
     dropout: float = 0.0
     """Rate on the output of every layer, one mask for all steps of a chunk."""
     weight_dropout: float = 0.0
@@ -56,7 +55,16 @@ class Config:
 
 PRESETS = {
     "default": Config(),
-    "full": Config(preset="full", dataset="tiny"),
+    "full": Config(
+        preset="full",
+        dataset="tiny",
+        hidden_size=512,
+        chunk_length=128,
+        steps=3200,
+        dropout=0.4,
+        weight_dropout=0.4,
+        evaluate_every=200,
+    ),
 }
 
 
@@ -224,7 +232,7 @@ def main(config: Config) -> Result:
         key=train_key,
         optimiser=optax.chain(
             optax.clip_by_global_norm(1.0),
-            optax.adamw(schedule, b2=0.99, weight_decay=config.weight_decay),
+            optax.adam(schedule, b2=0.99),
         ),
         steps=config.steps,
         evaluate_every=config.evaluate_every,
@@ -249,12 +257,9 @@ def main(config: Config) -> Result:
         config.run.output / f"{name}.png", name, fitted, baselines, "nats per character"
     )
     print(sample)
-    print(
-        f"\nvalidation: {validation_loss:.4f} nats, {validation_loss / math.log(2):.4f} bits per character"
-    )
-    for baseline, value in baselines.items():
-        print(f"{baseline:>10}: {value:.4f} nats, {value / math.log(2):.4f} bits per character")
-    print(f"record and plot: {config.run.output / name}.json, .png")
+    for label, value in {"validation": validation_loss, **baselines}.items():
+        print(f"{label:>10}: {value:.4f} nats, {value / math.log(2):.4f} bits per character")
+    print(f"record and plot: {config.run.output / name}.json and .png")
     return Result(validation_loss, baselines, sample, fitted)
 
 

@@ -56,6 +56,11 @@ def init_readout(
 
     Raises:
       ValueError: a size below 1, or a `dtype` not floating.
+
+    >>> import jax, gru_jax
+    >>> params = gru_jax.init_readout(jax.random.key(0), 5, 2)
+    >>> params.w.shape, params.b.shape
+    ((5, 2), (2,))
     """
     check_size("hidden_size", hidden_size)
     check_size("output_size", output_size)

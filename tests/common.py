@@ -12,7 +12,10 @@ T, B, I, H = 5, 4, 3, 7
 def random_params(seed=0, *, reset="before", bias=True, dtype=np.float32, inputs=I, hidden=H):
     rng = np.random.default_rng(seed)
     scale = 1 / np.sqrt(hidden)
-    draw = lambda *shape: jnp.asarray(rng.normal(size=shape) * scale, dtype)
+
+    def draw(*shape):
+        return jnp.asarray(rng.normal(size=shape) * scale, dtype)
+
     return gru_jax.GRUParams(
         w_x=draw(inputs, 3 * hidden),
         w_h=draw(hidden, 3 * hidden),

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import jax
+import pytest
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -11,3 +12,10 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 _SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 if _SHARED_DATA.is_dir():
     os.environ.setdefault("GRU_JAX_DATA", str(_SHARED_DATA))
+
+
+@pytest.fixture
+def jax_defaults():
+    """JAX's own promotion rules, which optax's code relies on."""
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield

@@ -115,10 +115,15 @@ def test_per_example_gradients(reset):
 def test_jacobians_and_hessian(reset):
     params = random_params(reset=reset)
     h0, xs = random_inputs(batch=())
-    last = lambda unroll: lambda h0: unroll(params, h0, xs)[0]
+
+    def last(unroll):
+        return lambda h0: unroll(params, h0, xs)[0]
+
+    def energy(unroll):
+        return lambda h0: jnp.sum(unroll(params, h0, xs)[0] ** 2)
+
     forward, backward = jax.jacfwd(last(gru_jax.gru_unroll)), jax.jacrev(last(twin))
     assert_close(forward(h0), backward(h0), atol=1e-5)
-    energy = lambda unroll: lambda h0: jnp.sum(unroll(params, h0, xs)[0] ** 2)
     assert_close(
         jax.hessian(energy(gru_jax.gru_unroll))(h0), jax.hessian(energy(twin))(h0), atol=1e-5
     )

@@ -19,7 +19,9 @@ P = 3  # prompt length
 def test_readout():
     params = gru_jax.init_readout(jax.random.key(0), H, V, b_init=jax.nn.initializers.normal())
     h, _ = random_inputs(batch=(2, B))
-    assert_close(gru_jax.readout(params, h), as_float64(h) @ as_float64(params.w) + as_float64(params.b))
+    assert_close(
+        gru_jax.readout(params, h), as_float64(h) @ as_float64(params.w) + as_float64(params.b)
+    )
     without = gru_jax.init_readout(jax.random.key(0), H, V, bias=False)
     assert without.b is None
     assert_close(gru_jax.readout(without, h), as_float64(h) @ as_float64(without.w))
@@ -109,10 +111,20 @@ def test_generate_vmapped_equals_a_loop_over_rows():
     keys = jax.random.split(jax.random.key(0), B)
     prompts = jax.random.randint(jax.random.key(1), (B, P), 0, V)
     h0 = random_inputs()[0]
-    generate = lambda key, h0, prompt: gru_jax.generate(key, step, params, h0, prompt, 8)
+
+    def generate(key, h0, prompt):
+        return gru_jax.generate(key, step, params, h0, prompt, 8)
+
     _, mapped = jax.vmap(generate)(keys, h0, prompts)
     rows = [generate(*row)[1] for row in zip(keys, h0, prompts, strict=True)]
     np.testing.assert_array_equal(mapped, jnp.stack(rows))
+
+
+def test_generate_takes_old_style_keys():
+    params, prompt, h0 = language_model(), jnp.array([1, 2]), random_inputs(batch=())[0]
+    new, old = jax.random.key(7), jax.random.PRNGKey(7)
+    draws = [gru_jax.generate(key, step, params, h0, prompt, 8)[1] for key in (new, old)]
+    np.testing.assert_array_equal(*draws)
 
 
 def test_generate_continues_greedily_where_it_stopped():

@@ -140,8 +140,11 @@ def test_any_step_on_pytrees():
 def test_sequence_mask():
     np.testing.assert_array_equal(
         gru_jax.sequence_mask(np.array([[0, 1], [3, 9]]), 3),
-        [[[False, True], [True, True]], [[False, False], [True, True]]]
-        + [[[False, False], [True, True]]],
+        [
+            [[False, True], [True, True]],
+            [[False, False], [True, True]],
+            [[False, False], [True, True]],
+        ],
     )
     assert gru_jax.sequence_mask(2, 3).tolist() == [True, True, False]
     assert gru_jax.sequence_mask(jnp.array([1]), 0).shape == (0, 1)

@@ -1,0 +1,191 @@
+"""The main job on a slice of the real text: it learns, resumes, samples, and counts rightly."""
+
+import dataclasses
+import json
+import math
+from itertools import pairwise
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from common import assert_close
+
+import gru_jax
+from experiments import datasets, ngrams, shakespeare, training
+
+pytestmark = pytest.mark.usefixtures("jax_defaults")
+
+SMALL = shakespeare.Config(
+    dataset="tiny",
+    layers=2,
+    hidden_size=32,
+    embedding_size=8,
+    batch_size=8,
+    chunk_length=16,
+    steps=40,
+    learning_rate=2e-2,
+    dropout=0.1,
+    weight_dropout=0.1,
+    evaluate_every=20,
+    sample_length=60,
+)
+
+
+@pytest.fixture
+def text(monkeypatch):
+    """The first 20,000 characters of tiny Shakespeare."""
+    try:
+        whole = datasets.tiny_shakespeare().train
+    except datasets.DatasetError as error:
+        pytest.skip(f"tiny Shakespeare: {error}")
+    part = datasets.Text(whole[:18_000], whole[18_000:20_000])
+    monkeypatch.setattr(datasets, "tiny_shakespeare", lambda: part)
+    return part
+
+
+def in_folder(folder, **changes):
+    return dataclasses.replace(SMALL, run=training.Run(output=folder), **changes)
+
+
+def test_main(text, tmp_path, capsys):
+    result = shakespeare.main(in_folder(tmp_path))
+    losses = [entry["validation_loss"] for entry in result.fitted.history]
+    assert losses[-1] < losses[0]
+    assert result.validation_loss < result.baselines["unigram"]
+    assert len(result.sample) == SMALL.sample_length + 1
+    record = json.loads((tmp_path / "shakespeare-default.json").read_text())
+    assert record["results"]["validation_loss"] == result.validation_loss
+    bits = record["results"]["validation_bits_per_character"]
+    assert bits == pytest.approx(result.validation_loss / math.log(2))
+    assert (tmp_path / "shakespeare-default.png").stat().st_size > 5000
+    printed = capsys.readouterr().out
+    for line in (result.sample, f"{result.validation_loss:.4f} nats", "trigram"):
+        assert line in printed
+
+
+def test_main_resumes_bit_identically(text, tmp_path, monkeypatch):
+    whole = shakespeare.main(in_folder(tmp_path / "whole"))
+
+    def interrupted(step, *arguments):
+        if step == 30:
+            raise KeyboardInterrupt
+        return batch_at(step, *arguments)
+
+    batch_at = shakespeare.batch_at
+    monkeypatch.setattr(shakespeare, "batch_at", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        shakespeare.main(in_folder(tmp_path / "parts"))
+    monkeypatch.setattr(shakespeare, "batch_at", batch_at)
+    config = dataclasses.replace(SMALL, run=training.Run(tmp_path / "parts", resume=True))
+    resumed = shakespeare.main(config)
+    jax.tree.map(np.testing.assert_array_equal, resumed.fitted.params, whole.fitted.params)
+    assert resumed.sample == whole.sample
+
+
+def test_unknown_prompt_is_refused_before_training(text, tmp_path):
+    with pytest.raises(ValueError, match=r"the prompt has \['§'\]"):
+        shakespeare.main(in_folder(tmp_path, prompt="§"))
+
+
+MODEL = shakespeare.init_model(jax.random.key(0), SMALL, 11)
+TOKENS = np.random.default_rng(0).integers(0, 11, 1000)
+
+
+def test_step_equals_forward():
+    tokens = jnp.asarray(TOKENS[:20].reshape(5, 4))
+    hs = shakespeare.zero_states(MODEL, 4)
+    last, logits = shakespeare.forward(MODEL, hs, tokens, SMALL)
+    for t in range(5):
+        hs, one = shakespeare.step(MODEL, hs, tokens[t])
+        assert_close(one, logits[t], atol=1e-5)
+    assert_close(hs, last, atol=1e-5)
+
+
+def test_dropout_needs_a_key_and_a_rate():
+    tokens, hs = jnp.asarray(TOKENS[:20].reshape(5, 4)), shakespeare.zero_states(MODEL, 4)
+    plain = shakespeare.forward(MODEL, hs, tokens, SMALL)[1]
+    dropped = shakespeare.forward(MODEL, hs, tokens, SMALL, jax.random.key(0))[1]
+    assert np.abs(plain - dropped).max() > 0.01
+    without = dataclasses.replace(SMALL, dropout=0.0, weight_dropout=0.0)
+    assert_close(shakespeare.forward(MODEL, hs, tokens, without, jax.random.key(0))[1], plain)
+
+
+def test_drop_keeps_the_mean():
+    dropped = shakespeare.drop(jax.random.key(0), jnp.ones(10_000), 0.3)
+    assert set(np.unique(dropped)) == {np.float32(0), np.float32(1 / 0.7)}
+    assert abs(np.mean(dropped) - 1) < 4 * math.sqrt(0.3 / 0.7 / 10_000)
+
+
+@pytest.mark.parametrize("stream", [2000, 300])
+def test_evaluation_counts_every_character_once(stream, monkeypatch):
+    """One stream is the plain mean; several begin anew at their heads."""
+    monkeypatch.setattr(shakespeare, "EVALUATION_STREAM", stream)
+    count = math.ceil(len(TOKENS) / stream)
+    length = math.ceil(math.ceil((len(TOKENS) - 1) / count) / 16) * 16
+    total = 0.0
+    for start in range(0, len(TOKENS) - 1, length):
+        part = jnp.asarray(TOKENS[start : start + length + 1])[:, None]
+        hs = shakespeare.zero_states(MODEL, 1)
+        _, logits = shakespeare.forward(MODEL, hs, part[:-1], SMALL)
+        total += optax.softmax_cross_entropy_with_integer_labels(logits, part[1:]).sum()
+    expected = total / (len(TOKENS) - 1)
+    assert_close(shakespeare.evaluate(MODEL, TOKENS, SMALL), expected, rtol=1e-5)
+
+
+def test_an_epoch_reads_the_text_once():
+    per_epoch = len(TOKENS) // SMALL.batch_size // SMALL.chunk_length
+    batches = [shakespeare.batch_at(step, np.arange(1000), SMALL) for step in range(per_epoch + 1)]
+    read = np.concatenate([batch.tokens[:-1].ravel() for batch in batches[:-1]])
+    assert len(set(read)) == len(read) == per_epoch * SMALL.batch_size * SMALL.chunk_length
+    assert [bool(batch.is_first) for batch in batches] == [True] + [False] * (per_epoch - 1) + [
+        True
+    ]
+    for before, after in pairwise(batches[:-1]):
+        np.testing.assert_array_equal(before.tokens[-1], after.tokens[0])
+    assert not np.array_equal(batches[0].tokens, batches[-1].tokens)
+
+
+def test_ngrams_by_hand():
+    """Train "abab", validation "aab", with the formulas of Witten and Bell worked out on paper."""
+    train, validation = np.array([0, 1, 0, 1]), np.array([0, 0, 1])
+    baselines = ngrams.ngram_baselines(train, validation, 2)
+    unigram_b = (2 + 1) / (4 + 2)
+    # after "a": n = 2, t = 1, both "b"; "aa" never occurred, so its successor is left to "a"
+    bigram_ab = (2 + 1 * unigram_b) / (2 + 1)
+    assert baselines["unigram"] == pytest.approx(-math.log(unigram_b))
+    assert baselines["trigram"] == pytest.approx(-math.log(bigram_ab))
+    # "aba" has its context "ab" once, with successor "a": n = 1, t = 1
+    unigram_a = 0.5
+    bigram_ba = (1 + 1 * unigram_a) / (1 + 1)
+    trigram_aba = (1 + 1 * bigram_ba) / (1 + 1)
+    seen = ngrams.ngram_baselines(train, np.array([0, 1, 0]), 2)
+    assert seen["trigram"] == pytest.approx(-math.log(trigram_aba))
+
+
+def test_ngrams_are_distributions():
+    train = TOKENS[:500]
+    for order in ("unigram", "trigram"):
+        total = sum(
+            math.exp(-ngrams.ngram_baselines(train, np.array([3, 7, last]), 11)[order])
+            for last in range(11)
+        )
+        assert total == pytest.approx(1)
+
+
+def test_writes_what_generate_says():
+    symbols = "abcdefghijk"
+    sample = shakespeare.write(
+        jax.random.key(0), MODEL, dataclasses.replace(SMALL, prompt="ab"), symbols
+    )
+    _, tokens = gru_jax.generate(
+        jax.random.key(0),
+        shakespeare.step,
+        MODEL,
+        shakespeare.zero_states(MODEL, 1),
+        jnp.array([[0], [1]], jnp.int32),
+        SMALL.sample_length,
+        temperature=SMALL.temperature,
+    )
+    assert sample == "ab" + "".join(symbols[i] for i in np.asarray(tokens[:, 0]))

@@ -1,0 +1,253 @@
+"""The training loop that the experiments share: learning, stopping, and surviving a kill."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import gru_jax
+from experiments import records, training
+
+pytestmark = pytest.mark.usefixtures("jax_defaults")
+STEPS = 40
+
+
+def loss(params, h, xs, key):
+    """A small GRU learns to follow its input, with dropout so that the key matters."""
+    h, hs = gru_jax.gru_unroll(params, h, xs)
+    keep = jax.random.bernoulli(key, 0.9, hs.shape)
+    return jnp.mean((jnp.where(keep, hs, 0) - jnp.cos(xs)) ** 2), h
+
+
+def batch_at(step):
+    return np.random.default_rng(step).normal(size=(6, 4, 5)).astype(np.float32)
+
+
+def evaluate(params):
+    return loss(params, jnp.zeros((4, 5)), jnp.asarray(batch_at(999)), jax.random.key(0))[0]
+
+
+def init(key):
+    return gru_jax.init_gru(key, 5, 5)
+
+
+def fit(folder, *, key=None, params=None, carry=None, resume=False, **changes):
+    arguments = {
+        "batch_at": batch_at,
+        "evaluate": evaluate,
+        "key": jax.random.key(1) if key is None else key,
+        "optimiser": optax.adam(1e-2),
+        "steps": STEPS,
+        "evaluate_every": 10,
+        "steps_per_call": 5,
+        "items_per_step": 24,
+        "unit": "frames",
+        "checkpoints": Path(folder),
+        "resume": resume,
+        "settings": {"size": 5, "path": [1, 2]},
+    }
+    params = init(jax.random.key(0)) if params is None else params
+    carry = jnp.zeros((4, 5)) if carry is None else carry
+    return training.fit(loss, params, carry, **(arguments | changes))
+
+
+def test_learns_and_keeps_the_best(tmp_path):
+    fitted = fit(tmp_path)
+    steps = [entry["step"] for entry in fitted.history]
+    losses = [entry["validation_loss"] for entry in fitted.history]
+    assert steps == [10, 20, 30, 40]
+    assert losses[-1] < 0.8 * losses[0]
+    assert float(fitted.loss) == min(losses)
+    np.testing.assert_allclose(evaluate(fitted.params), fitted.loss, rtol=1e-6)
+    seconds = [entry["seconds"] for entry in fitted.history]
+    assert seconds == sorted(seconds)
+
+
+def test_equals_a_plain_loop(tmp_path):
+    """Scanned, jitted updates in calls of five equal updates one by one."""
+    fitted = fit(tmp_path, evaluate_every=STEPS)
+    params, carry, optimiser = init(jax.random.key(0)), jnp.zeros((4, 5)), optax.adam(1e-2)
+    state = optimiser.init(params)
+    gradient = jax.jit(jax.grad(loss, has_aux=True))
+    for step in range(STEPS):
+        key = jax.random.fold_in(jax.random.key(1), step)
+        gradients, carry = gradient(params, carry, batch_at(step), key)
+        updates, state = optimiser.update(gradients, state)
+        params = optax.apply_updates(params, updates)
+    chex.assert_trees_all_close(fitted.params, params, rtol=1e-4, atol=1e-5)
+
+
+def test_seeds_side_by_side_equal_seeds_apart(tmp_path):
+    init_keys, keys = jax.random.split(jax.random.key(5), (2, 3))
+    together = fit(tmp_path, key=keys, params=jax.vmap(init)(init_keys), carry=jnp.zeros((3, 4, 5)))
+    assert together.loss.shape == (3,)
+    for i in range(3):
+        alone = fit(tmp_path / str(i), key=keys[i], params=init(init_keys[i]))
+        mine = jax.tree.map(lambda leaf, i=i: leaf[i], together.params)
+        chex.assert_trees_all_close(mine, alone.params, rtol=1e-4, atol=1e-5)
+        assert [entry["validation_loss"][i] for entry in together.history] == pytest.approx(
+            [entry["validation_loss"] for entry in alone.history], rel=1e-4
+        )
+
+
+def test_stops_early(tmp_path):
+    """Without progress, after `patience` evaluations beyond the best one."""
+    fitted = fit(tmp_path, optimiser=optax.sgd(0.0), patience=2, steps=10 * STEPS)
+    assert [entry["step"] for entry in fitted.history] == [10, 20, 30]
+
+
+def test_the_last_call_may_be_shorter(tmp_path):
+    fitted = fit(tmp_path, steps=13)
+    assert [entry["step"] for entry in fitted.history] == [10, 13]
+
+
+def test_the_callers_arrays_stay_alive(tmp_path):
+    params = init(jax.random.key(0))
+    fit(tmp_path, params=params, steps=10)
+    assert np.isfinite(params.w_h).all()
+
+
+def test_refuses_an_interval_that_no_call_ends_at(tmp_path):
+    with pytest.raises(ValueError, match="evaluate_every is 7, but must be a multiple of steps_p"):
+        fit(tmp_path, evaluate_every=7)
+
+
+def test_resume_without_a_checkpoint_starts(tmp_path):
+    assert fit(tmp_path / "new", resume=True, steps=10).history[-1]["step"] == 10
+
+
+def test_resume_of_a_finished_run_trains_no_more(tmp_path):
+    first = fit(tmp_path)
+    again = fit(tmp_path, resume=True)
+    assert again.history == first.history
+    chex.assert_trees_all_equal(again.params, first.params)
+
+
+def test_resume_refuses_other_settings(tmp_path):
+    fit(tmp_path, steps=10)
+    with pytest.raises(ValueError, match=r"resumed under other settings: size \(was 5, is 6\)"):
+        fit(tmp_path, resume=True, settings={"size": 6, "path": [1, 2]})
+
+
+def test_without_resume_an_old_run_is_replaced(tmp_path):
+    fit(tmp_path, steps=20)
+    assert fit(tmp_path, steps=10).history[-1]["step"] == 10
+
+
+def fit_and_be_killed(folder, where, step, delay):
+    """Kills its own process `delay` seconds after the batch or the save of that step began."""
+
+    def bomb(reached):
+        if reached == step:
+            threading.Timer(delay, os.kill, (os.getpid(), signal.SIGKILL)).start()
+
+    def batch(step):
+        if where == "batch":
+            bomb(step)
+        return batch_at(step)
+
+    def save(manager, state, history, settings, original=training._save):
+        if where == "save":
+            bomb(history[-1]["step"])
+        original(manager, state, history, settings)
+
+    training._save = save
+    fit(folder, resume=True, batch_at=batch)
+    time.sleep(5)
+
+
+def test_killed_runs_resume_bit_identically(tmp_path):
+    """SIGKILL before the first checkpoint, amid updates, and at six moments of saving.
+
+    A save takes some tens of milliseconds here.
+    """
+    expected = fit(tmp_path / "whole")
+    folder = tmp_path / "killed"
+    code = (
+        "import sys, test_training as t; folder, where, step, delay = sys.argv[1:]; "
+        "t.fit_and_be_killed(folder, where, int(step), float(delay))"
+    )
+    here = Path(__file__).parent
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(here), str(here.parent)])}
+    kills = [("batch", 6, 0.0), ("save", 10, 0.0), ("save", 10, 0.01), ("batch", 15, 0.0)]
+    kills += [("save", 20, 0.02), ("save", 30, 0.03), ("save", 30, 0.04), ("save", 40, 0.06)]
+    for kill in kills:
+        command = [sys.executable, "-c", code, str(folder), *map(str, kill)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        assert done.returncode == -signal.SIGKILL, (kill, done.stderr)
+    resumed = fit(folder, resume=True)
+    chex.assert_trees_all_equal(resumed.params, expected.params)
+    assert [entry["validation_loss"] for entry in resumed.history] == [
+        entry["validation_loss"] for entry in expected.history
+    ]
+
+
+@dataclass(frozen=True)
+class Config:
+    preset: Literal["default", "full"] = "default"
+    size: int = 1
+    rate: float = 0.5
+
+
+PRESETS = {"default": Config(), "full": Config("full", size=9)}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], Config()),
+        (["--preset", "full"], Config("full", 9)),
+        (["--preset=full", "--rate", "0.1"], Config("full", 9, 0.1)),
+        (["--size", "3"], Config(size=3)),
+    ],
+)
+def test_command_line(arguments, expected):
+    assert training.parse(PRESETS, arguments) == expected
+
+
+@pytest.mark.parametrize("arguments", [["--preset", "huge"], ["--size", "x"], ["--colour", "red"]])
+def test_command_line_refusals(arguments, capsys):
+    with pytest.raises(SystemExit):
+        training.parse(PRESETS, arguments)
+    assert arguments[0] in capsys.readouterr().err
+
+
+def test_record_and_plot(tmp_path):
+    fitted = fit(tmp_path / "checkpoints", steps=20)
+    records.write_record(tmp_path / "a" / "run.json", Config(), fitted, {"accuracy": 0.5})
+    record = json.loads((tmp_path / "a" / "run.json").read_text())
+    assert record["settings"] == {"preset": "default", "size": 1, "rate": 0.5}
+    assert record["results"] == {"accuracy": 0.5}
+    assert record["history"] == fitted.history
+    assert record["surroundings"]["jax"] == jax.__version__
+    records.plot_losses(tmp_path / "a" / "run.png", "run", fitted, {"chance": 1.0}, "loss")
+    assert (tmp_path / "a" / "run.png").read_bytes().startswith(b"\x89PNG")
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["run.json", "run.png"]
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "run.json"
+    path.write_text("old")
+
+    def write_text(*_, **__):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", write_text)
+    with pytest.raises(OSError, match="No space left"):
+        records.write_record(path, Config(), training.Fitted(None, jnp.zeros(()), []), {})
+    monkeypatch.undo()
+    assert [p.name for p in tmp_path.iterdir()] == ["run.json"]
+    assert path.read_text() == "old"
