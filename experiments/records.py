@@ -25,18 +25,29 @@ def settings_of(config: Any) -> dict[str, Any]:
     return {name: value for name, value in dataclasses.asdict(config).items() if name != "run"}
 
 
-def write_record(path: Path, config: Any, fitted: Fitted, results: Mapping[str, Any]) -> None:
-    """Writes a run's settings, results, loss curve and surroundings as JSON, atomically."""
+def surroundings() -> dict[str, str]:
+    """When, where and from what a run starts; taken at its start, for files may change under it."""
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {jax.default_backend()}",
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("jax", "jaxlib", "optax")},
+        "commit": _commit(),
+    }
+
+
+def write_record(
+    path: Path,
+    config: Any,
+    surroundings: Mapping[str, str],
+    fitted: Fitted,
+    results: Mapping[str, Any],
+) -> None:
+    """Writes a run's settings, surroundings, results and loss curve as JSON, atomically."""
     record = {
         "settings": settings_of(config),
+        "surroundings": surroundings,
         "results": results,
-        "surroundings": {
-            "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores, {jax.default_backend()}",
-            "python": platform.python_version(),
-            **{name: version(name) for name in ("jax", "jaxlib", "optax")},
-            "commit": _commit(),
-        },
         "history": fitted.history,
     }
     with _replacing(path) as temporary:

@@ -205,6 +205,7 @@ def encode(text: str, symbols: str) -> np.ndarray:
 
 def main(config: Config) -> Result:
     """Trains, evaluates beside the baselines, writes a text, a record and a plot."""
+    surroundings = records.surroundings()
     text = datasets.shakespeare() if config.dataset == "plays" else datasets.tiny_shakespeare()
     symbols = "".join(sorted(set(text.train) | set(text.validation)))
     encode(config.prompt, symbols)  # refuses a prompt now rather than after training
@@ -252,7 +253,7 @@ def main(config: Config) -> Result:
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(model)),
         "sample": sample,
     }
-    records.write_record(config.run.output / f"{name}.json", config, fitted, results)
+    records.write_record(config.run.output / f"{name}.json", config, surroundings, fitted, results)
     records.plot_losses(
         config.run.output / f"{name}.png", name, fitted, baselines, "nats per character"
     )

@@ -227,12 +227,15 @@ def test_command_line_refusals(arguments, capsys):
 
 def test_record_and_plot(tmp_path):
     fitted = fit(tmp_path / "checkpoints", steps=20)
-    records.write_record(tmp_path / "a" / "run.json", Config(), fitted, {"accuracy": 0.5})
-    record = json.loads((tmp_path / "a" / "run.json").read_text())
+    surroundings = records.surroundings()
+    assert surroundings["jax"] == jax.__version__
+    path = tmp_path / "a" / "run.json"
+    records.write_record(path, Config(), surroundings, fitted, {"accuracy": 0.5})
+    record = json.loads(path.read_text())
     assert record["settings"] == {"preset": "default", "size": 1, "rate": 0.5}
     assert record["results"] == {"accuracy": 0.5}
     assert record["history"] == fitted.history
-    assert record["surroundings"]["jax"] == jax.__version__
+    assert record["surroundings"] == surroundings
     records.plot_losses(tmp_path / "a" / "run.png", "run", fitted, {"chance": 1.0}, "loss")
     assert (tmp_path / "a" / "run.png").read_bytes().startswith(b"\x89PNG")
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["run.json", "run.png"]
@@ -247,7 +250,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "write_text", write_text)
     with pytest.raises(OSError, match="No space left"):
-        records.write_record(path, Config(), training.Fitted(None, jnp.zeros(()), []), {})
+        records.write_record(path, Config(), {}, training.Fitted(None, jnp.zeros(()), []), {})
     monkeypatch.undo()
     assert [p.name for p in tmp_path.iterdir()] == ["run.json"]
     assert path.read_text() == "old"
