@@ -117,6 +117,7 @@ def fit(
     Raises:
       ValueError: `evaluate_every` is no multiple of `steps_per_call`, or resuming a run that had
         other settings.
+      FloatingPointError: the loss (of every seed) is no longer finite.
     """
     if evaluate_every % steps_per_call:
         raise ValueError(
@@ -180,6 +181,11 @@ def fit(
                 )
                 tick = time.perf_counter()
                 state, mean = train(state, jnp.asarray(first), batches)
+                if not np.any(np.isfinite(mean)):
+                    raise FloatingPointError(
+                        f"the loss is {mean} within steps {first} to {first + count}: "
+                        "try a lower learning rate."
+                    )
                 recent.append(mean)
                 shown = {"loss": f"{np.mean(mean):.3f}"}
                 speed = items_per_step * count / (time.perf_counter() - tick)

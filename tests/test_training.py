@@ -125,6 +125,11 @@ def test_refuses_an_interval_that_no_call_ends_at(tmp_path):
         fit(tmp_path, evaluate_every=7)
 
 
+def test_says_so_when_it_diverges(tmp_path):
+    with pytest.raises(FloatingPointError, match="within steps 0 to 5: try a lower learning rate"):
+        fit(tmp_path, optimiser=optax.sgd(np.inf))
+
+
 def test_resume_without_a_checkpoint_starts(tmp_path):
     assert fit(tmp_path / "new", resume=True, steps=10).history[-1]["step"] == 10
 
