@@ -16,7 +16,7 @@ import optax
 import tyro
 
 import gru_jax
-from experiments import datasets, ngrams, records, training
+from experiments import datasets, records, text, training
 
 EVALUATION_STREAM = 8192  # characters; long enough for the zero state at its start not to matter
 
@@ -66,6 +66,11 @@ PRESETS = {
         evaluate_every=200,
     ),
 }
+
+
+# nanoGPT's README: a transformer of 10.7 million parameters on a GPU, and one of 0.8 million after
+# three minutes on a CPU; nats per character of the same validation text.
+PUBLISHED = {"plays": {}, "tiny": {"nanoGPT, GPU": 1.4697, "nanoGPT, CPU": 1.88}}
 
 
 class Model(NamedTuple):
@@ -160,28 +165,10 @@ def evaluate(model: Model, tokens: np.ndarray, config: Config) -> jax.Array:
     return jnp.sum(sums) / (len(tokens) - 1)
 
 
-class Batch(NamedTuple):
-    """One chunk of every stream."""
-
-    tokens: Any  # [T + 1, B]
-    is_first: Any  # []: the streams begin here
-
-
-def batch_at(step: int, tokens: np.ndarray, config: Config) -> Batch:
-    """The chunk of an update. The streams of each epoch begin at other places of the text."""
-    length, size = config.chunk_length, config.batch_size
-    stream_length = len(tokens) // size
-    epoch, chunk = divmod(step, stream_length // length)
-    offset = np.random.default_rng((config.seed, epoch)).integers(len(tokens))
-    starts = offset + stream_length * np.arange(size) + chunk * length
-    places = starts + np.arange(length + 1)[:, None]
-    return Batch(np.take(tokens, places, mode="wrap"), np.array(chunk == 0))
-
-
 def write(key: jax.Array, model: Model, config: Config, symbols: str) -> str:
     """Lets the model go on from the prompt."""
-    prompt = encode(config.prompt, symbols)[:, None]
-    generate = jax.jit(gru_jax.generate, static_argnames=("step", "length"))
+    prompt = text.encode(config.prompt, symbols)[:, None]
+    generate = jax.jit(gru_jax.generate, static_argnames=("step", "length", "temperature"))
     _, tokens = generate(
         key,
         step,
@@ -194,25 +181,17 @@ def write(key: jax.Array, model: Model, config: Config, symbols: str) -> str:
     return config.prompt + "".join(symbols[token] for token in np.asarray(tokens)[:, 0])
 
 
-def encode(text: str, symbols: str) -> np.ndarray:
-    """Characters as places in `symbols`."""
-    unknown = sorted(set(text) - set(symbols))
-    if unknown:
-        raise ValueError(f"the prompt has {unknown}, but the text only has {symbols!r}.")
-    places = {symbol: place for place, symbol in enumerate(symbols)}
-    return np.array([places[character] for character in text], np.int32)
-
-
 def main(config: Config) -> Result:
     """Trains, evaluates beside the baselines, writes a text, a record and a plot."""
     surroundings = records.surroundings()
-    text = datasets.shakespeare() if config.dataset == "plays" else datasets.tiny_shakespeare()
-    symbols = "".join(sorted(set(text.train) | set(text.validation)))
-    encode(config.prompt, symbols)  # refuses a prompt now rather than after training
-    train, validation = encode(text.train, symbols), encode(text.validation, symbols)
-    baselines = ngrams.ngram_baselines(train, validation, len(symbols))
+    load = {"plays": datasets.shakespeare, "tiny": datasets.tiny_shakespeare}[config.dataset]
+    whole = load()
+    symbols = "".join(sorted(set(whole.train) | set(whole.validation)))
+    text.encode(config.prompt, symbols)  # refuses a prompt now rather than after training
+    train, validation = (text.encode(part, symbols) for part in (whole.train, whole.validation))
+    baselines = text.ngram_baselines(train, validation, len(symbols))
 
-    def loss(model: Model, hs: Any, batch: Batch, key: jax.Array) -> tuple[jax.Array, Any]:
+    def loss(model: Model, hs: Any, batch: text.Batch, key: jax.Array) -> tuple[jax.Array, Any]:
         hs = jax.tree.map(lambda h: jnp.where(batch.is_first, 0, h), hs)
         hs, logits = forward(model, hs, batch.tokens[:-1], config, key)
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.tokens[1:])
@@ -228,19 +207,18 @@ def main(config: Config) -> Result:
         loss,
         model,
         zero_states(model, config.batch_size),
-        lambda step: batch_at(step, train, config),
+        lambda step: text.batch_at(
+            step, train, config.chunk_length, config.batch_size, config.seed
+        ),
         lambda model: evaluate(model, validation, config),
         key=train_key,
-        optimiser=optax.chain(
-            optax.clip_by_global_norm(1.0),
-            optax.adam(schedule, b2=0.99),
-        ),
+        optimiser=optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule, b2=0.99)),
         steps=config.steps,
         evaluate_every=config.evaluate_every,
         patience=config.patience,
         items_per_step=config.batch_size * config.chunk_length,
         unit="characters",
-        checkpoints=config.run.output / f"{name}.checkpoints",
+        folder=config.run.output / f"{name}.checkpoints",
         resume=config.run.resume,
         settings=records.settings_of(config),
     )
@@ -250,19 +228,21 @@ def main(config: Config) -> Result:
         "validation_loss": validation_loss,
         "validation_bits_per_character": validation_loss / math.log(2),
         "baselines": baselines,
+        "published": PUBLISHED[config.dataset],
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(model)),
         "sample": sample,
     }
     records.write_record(config.run.output / f"{name}.json", config, surroundings, fitted, results)
+    others = baselines | PUBLISHED[config.dataset]
     records.plot_losses(
-        config.run.output / f"{name}.png", name, fitted, baselines, "nats per character"
+        config.run.output / f"{name}.png", name, fitted, others, "nats per character"
     )
     print(sample)
-    for label, value in {"validation": validation_loss, **baselines}.items():
-        print(f"{label:>10}: {value:.4f} nats, {value / math.log(2):.4f} bits per character")
+    for label, value in {"validation": validation_loss, **others}.items():
+        print(f"{label:>12}: {value:.4f} nats, {value / math.log(2):.4f} bits per character")
     print(f"record and plot: {config.run.output / name}.json and .png")
     return Result(validation_loss, baselines, sample, fitted)
 
 
 if __name__ == "__main__":
-    main(training.parse(PRESETS))
+    training.launch(main, PRESETS)

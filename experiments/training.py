@@ -2,8 +2,6 @@
 
 import argparse
 import dataclasses
-import json
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -14,9 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import orbax.checkpoint as ocp
 import tyro
 from tqdm import tqdm
+
+from experiments import checkpoints
+from experiments.datasets import DatasetError
 
 RUNS = Path(__file__).resolve().parents[1] / "runs"
 
@@ -52,6 +52,15 @@ def parse(presets: Mapping[str, Config], arguments: Sequence[str] | None = None)
     return tyro.cli(type(default), default=default, args=arguments)
 
 
+def launch(main: Callable[[Config], Any], presets: Mapping[str, Config]) -> None:
+    """Runs an experiment from the command line; missing data ends it with one sentence."""
+    config = parse(presets)
+    try:
+        main(config)
+    except DatasetError as error:
+        raise SystemExit(str(error)) from None
+
+
 class Fitted(NamedTuple):
     """A finished training run."""
 
@@ -83,7 +92,7 @@ def fit(
     patience: int | None = None,
     items_per_step: int,
     unit: str,
-    checkpoints: Path,
+    folder: Path,
     resume: bool,
     settings: Mapping[str, Any],
 ) -> Fitted:
@@ -107,7 +116,7 @@ def fit(
       patience: stop after so many evaluations without a new minimum (of any seed).
       items_per_step: how many `unit`s one update consumes, for the progress bar.
       unit: "characters", say.
-      checkpoints: folder for the checkpoints of this run. An earlier run's are replaced.
+      folder: for the checkpoints of this run. An earlier run's are replaced.
       resume: go on from the newest checkpoint there, if there is one.
       settings: what the run depends on, JSON; resuming under other settings is refused.
 
@@ -164,9 +173,9 @@ def fit(
     state = _State(params, init(params), carry, params, jnp.full(key.shape, jnp.inf, jnp.float32))
     state = jax.tree.map(jnp.copy, state)  # `train` will write over its arrays, not the caller's
     history: list[dict[str, Any]] = []
-    with _checkpoint_manager(checkpoints, resume) as manager:
+    with checkpoints.open_manager(folder, resume) as manager:
         if resume:
-            state, history = _restore(manager, state, settings)
+            state, history = checkpoints.restore(manager, state, settings)
         start = history[-1]["step"] if history else 0
         before = history[-1] if history else {"seconds": 0.0, "cpu_seconds": 0.0}
         wall, cpu = time.perf_counter(), time.process_time()
@@ -204,7 +213,7 @@ def fit(
                         }
                     )
                     recent.clear()
-                    _save(manager, state, history, settings)
+                    checkpoints.save(manager, state, history, settings)
                 if history:
                     shown["validation"] = f"{np.mean(history[-1]['validation_loss']):.3f}"
                 bar.set_postfix(shown, refresh=False)
@@ -223,44 +232,3 @@ def _exhausted(history: list[dict[str, Any]], patience: int | None) -> bool:
         return False
     losses = np.array([entry["validation_loss"] for entry in history])
     return bool(np.all(losses[-patience:].min(axis=0) >= losses[:-patience].min(axis=0)))
-
-
-def _checkpoint_manager(folder: Path, resume: bool) -> ocp.CheckpointManager:
-    """Orbax writes a checkpoint under another name and renames it when it is whole."""
-    if not resume:
-        shutil.rmtree(folder, ignore_errors=True)
-    options = ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=False)
-    return ocp.CheckpointManager(folder.absolute(), options=options)
-
-
-def _save(
-    manager: ocp.CheckpointManager,
-    state: _State,
-    history: list[dict[str, Any]],
-    settings: Mapping[str, Any],
-) -> None:
-    about = {"history": history, "settings": settings}
-    items = {"state": ocp.args.StandardSave(state), "about": ocp.args.JsonSave(about)}
-    manager.save(history[-1]["step"], args=ocp.args.Composite(**items))
-
-
-def _restore(
-    manager: ocp.CheckpointManager, state: _State, settings: Mapping[str, Any]
-) -> tuple[_State, list[dict[str, Any]]]:
-    """The newest checkpoint's state and history, or `state` and none where there is none."""
-    step = manager.latest_step()
-    if step is None:
-        return state, []
-    about = manager.restore(step, args=ocp.args.Composite(about=ocp.args.JsonRestore())).about
-    settings = json.loads(json.dumps(settings))
-    changed = [
-        f"{name} (was {about['settings'].get(name)!r}, is {settings.get(name)!r})"
-        for name in sorted({*settings, *about["settings"]})
-        if settings.get(name) != about["settings"].get(name)
-    ]
-    if changed:
-        raise ValueError(
-            f"{manager.directory} cannot be resumed under other settings: {', '.join(changed)}."
-        )
-    items = ocp.args.Composite(state=ocp.args.StandardRestore(state))
-    return manager.restore(step, args=items).state, about["history"]

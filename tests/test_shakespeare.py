@@ -13,7 +13,8 @@ import pytest
 from common import assert_close
 
 import gru_jax
-from experiments import datasets, ngrams, shakespeare, training
+from experiments import datasets, shakespeare, training
+from experiments import text as texts
 
 pytestmark = pytest.mark.usefixtures("jax_defaults")
 
@@ -73,11 +74,11 @@ def test_main_resumes_bit_identically(text, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return batch_at(step, *arguments)
 
-    batch_at = shakespeare.batch_at
-    monkeypatch.setattr(shakespeare, "batch_at", interrupted)
+    batch_at = texts.batch_at
+    monkeypatch.setattr(texts, "batch_at", interrupted)
     with pytest.raises(KeyboardInterrupt):
         shakespeare.main(in_folder(tmp_path / "parts"))
-    monkeypatch.setattr(shakespeare, "batch_at", batch_at)
+    monkeypatch.setattr(texts, "batch_at", batch_at)
     config = dataclasses.replace(SMALL, run=training.Run(tmp_path / "parts", resume=True))
     resumed = shakespeare.main(config)
     jax.tree.map(np.testing.assert_array_equal, resumed.fitted.params, whole.fitted.params)
@@ -85,7 +86,7 @@ def test_main_resumes_bit_identically(text, tmp_path, monkeypatch):
 
 
 def test_unknown_prompt_is_refused_before_training(text, tmp_path):
-    with pytest.raises(ValueError, match=r"the prompt has \['§'\]"):
+    with pytest.raises(ValueError, match=r"'§' has \['§'\], but the symbols are"):
         shakespeare.main(in_folder(tmp_path, prompt="§"))
 
 
@@ -136,7 +137,9 @@ def test_evaluation_counts_every_character_once(stream, monkeypatch):
 
 def test_an_epoch_reads_the_text_once():
     per_epoch = len(TOKENS) // SMALL.batch_size // SMALL.chunk_length
-    batches = [shakespeare.batch_at(step, np.arange(1000), SMALL) for step in range(per_epoch + 1)]
+    batches = [
+        texts.batch_at(step, np.arange(1000), 16, 8, seed=0) for step in range(per_epoch + 1)
+    ]
     read = np.concatenate([batch.tokens[:-1].ravel() for batch in batches[:-1]])
     assert len(set(read)) == len(read) == per_epoch * SMALL.batch_size * SMALL.chunk_length
     assert [bool(batch.is_first) for batch in batches] == [True] + [False] * (per_epoch - 1) + [
@@ -150,7 +153,7 @@ def test_an_epoch_reads_the_text_once():
 def test_ngrams_by_hand():
     """Train "abab", validation "aab", with the formulas of Witten and Bell worked out on paper."""
     train, validation = np.array([0, 1, 0, 1]), np.array([0, 0, 1])
-    baselines = ngrams.ngram_baselines(train, validation, 2)
+    baselines = texts.ngram_baselines(train, validation, 2)
     unigram_b = (2 + 1) / (4 + 2)
     # after "a": n = 2, t = 1, both "b"; "aa" never occurred, so its successor is left to "a"
     bigram_ab = (2 + 1 * unigram_b) / (2 + 1)
@@ -160,7 +163,7 @@ def test_ngrams_by_hand():
     unigram_a = 0.5
     bigram_ba = (1 + 1 * unigram_a) / (1 + 1)
     trigram_aba = (1 + 1 * bigram_ba) / (1 + 1)
-    seen = ngrams.ngram_baselines(train, np.array([0, 1, 0]), 2)
+    seen = texts.ngram_baselines(train, np.array([0, 1, 0]), 2)
     assert seen["trigram"] == pytest.approx(-math.log(trigram_aba))
 
 
@@ -168,10 +171,16 @@ def test_ngrams_are_distributions():
     train = TOKENS[:500]
     for order in ("unigram", "trigram"):
         total = sum(
-            math.exp(-ngrams.ngram_baselines(train, np.array([3, 7, last]), 11)[order])
+            math.exp(-texts.ngram_baselines(train, np.array([3, 7, last]), 11)[order])
             for last in range(11)
         )
         assert total == pytest.approx(1)
+
+
+def test_writes_the_most_probable_at_temperature_zero():
+    config = dataclasses.replace(SMALL, temperature=0.0, prompt="a")
+    one, two = (shakespeare.write(jax.random.key(i), MODEL, config, "abcdefghijk") for i in (0, 1))
+    assert one == two
 
 
 def test_writes_what_generate_says():

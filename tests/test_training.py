@@ -19,7 +19,7 @@ import optax
 import pytest
 
 import gru_jax
-from experiments import records, training
+from experiments import checkpoints, datasets, records, training
 
 pytestmark = pytest.mark.usefixtures("jax_defaults")
 STEPS = 40
@@ -55,7 +55,7 @@ def fit(folder, *, key=None, params=None, carry=None, resume=False, **changes):
         "steps_per_call": 5,
         "items_per_step": 24,
         "unit": "frames",
-        "checkpoints": Path(folder),
+        "folder": Path(folder),
         "resume": resume,
         "settings": {"size": 5, "path": [1, 2]},
     }
@@ -164,12 +164,12 @@ def fit_and_be_killed(folder, where, step, delay):
             bomb(step)
         return batch_at(step)
 
-    def save(manager, state, history, settings, original=training._save):
+    def save(manager, state, history, settings, original=checkpoints.save):
         if where == "save":
             bomb(history[-1]["step"])
         original(manager, state, history, settings)
 
-    training._save = save
+    checkpoints.save = save
     fit(folder, resume=True, batch_at=batch)
     time.sleep(5)
 
@@ -228,6 +228,15 @@ def test_command_line_refusals(arguments, capsys):
     with pytest.raises(SystemExit):
         training.parse(PRESETS, arguments)
     assert arguments[0] in capsys.readouterr().err
+
+
+def test_missing_data_ends_in_one_sentence(monkeypatch):
+    def main(config):
+        raise datasets.DatasetError(f"no data of size {config.size}")
+
+    monkeypatch.setattr(sys, "argv", ["experiment", "--size", "4"])
+    with pytest.raises(SystemExit, match=r"^no data of size 4$"):
+        training.launch(main, PRESETS)
 
 
 def test_record_and_plot(tmp_path):
