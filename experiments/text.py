@@ -27,6 +27,11 @@ def batch_at(step: int, tokens: np.ndarray, length: int, size: int, seed: int) -
     The streams of each epoch begin at other places.
     """
     stream_length = len(tokens) // size
+    if stream_length < length:
+        raise ValueError(
+            f"{size} streams of a text of {len(tokens)} characters are shorter than a chunk of "
+            f"{length}: lower batch_size or chunk_length."
+        )
     epoch, chunk = divmod(step, stream_length // length)
     offset = np.random.default_rng((seed, epoch)).integers(len(tokens))
     starts = offset + stream_length * np.arange(size) + chunk * length

@@ -150,6 +150,11 @@ def test_an_epoch_reads_the_text_once():
     assert not np.array_equal(batches[0].tokens, batches[-1].tokens)
 
 
+def test_a_text_too_short_is_refused():
+    with pytest.raises(ValueError, match="8 streams of a text of 100 characters are shorter than"):
+        texts.batch_at(0, TOKENS[:100], 16, 8, seed=0)
+
+
 def test_ngrams_by_hand():
     """Train "abab", validation "aab", with the formulas of Witten and Bell worked out on paper."""
     train, validation = np.array([0, 1, 0, 1]), np.array([0, 0, 1])
