@@ -58,12 +58,13 @@ PRESETS = {
     "full": Config(
         preset="full",
         dataset="tiny",
-        hidden_size=512,
+        hidden_size=768,
         chunk_length=128,
-        steps=3200,
+        steps=1500,
+        learning_rate=3e-3,
         dropout=0.4,
-        weight_dropout=0.4,
-        evaluate_every=200,
+        weight_dropout=0.3,
+        evaluate_every=100,
     ),
 }
 
