@@ -30,13 +30,13 @@ class Config:
     dataset: Literal["plays", "tiny"] = "plays"
     """38 whole plays, or tiny Shakespeare with nanoGPT's split."""
     layers: int = 1
-    hidden_size: int = 256
+    hidden_size: int = 384
     embedding_size: int = 64
-    batch_size: int = 64
+    batch_size: int = 32
     """Streams read side by side."""
     chunk_length: int = 64
     """Characters per stream and update; gradients stop at a chunk's beginning, states do not."""
-    steps: int = 1500
+    steps: int = 1000
     learning_rate: float = 4e-3
     """At its peak: it rises linearly for a twentieth of the steps, then falls along a cosine."""
     dropout: float = 0.0
@@ -59,6 +59,7 @@ PRESETS = {
         preset="full",
         dataset="tiny",
         hidden_size=768,
+        batch_size=64,
         chunk_length=128,
         steps=1500,
         learning_rate=3e-3,
