@@ -239,7 +239,7 @@ def main(config: Config) -> Result:
     records.plot_losses(
         config.run.output / f"{name}.png", name, fitted, others, "nats per character"
     )
-    print(sample)
+    print(sample, end="\n\n")
     for label, value in {"validation": validation_loss, **others}.items():
         print(f"{label:>12}: {value:.4f} nats, {value / math.log(2):.4f} bits per character")
     print(f"record and plot: {config.run.output / name}.json and .png")
