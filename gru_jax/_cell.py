@@ -45,7 +45,7 @@ def gru_step(params: GRUParams, h: ArrayLike, x: ArrayLike) -> jax.Array:
     (5,)
     """
     h, x = as_array("h", h), as_array("x", x)
-    check_params(params)
+    params = check_params(params)
     check_input("x", params, x, time_axes=0)
     check_state("h", params, h, x.shape[:-1])
     return recurrence(params, h, input_projection(params, x, h.dtype))

@@ -1,6 +1,7 @@
 """What every argument must be, and what the user is told where it is not."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import jax
@@ -35,12 +36,13 @@ def check_shape(name: str, array: jax.Array, shape: tuple[int, ...], meaning: st
         raise ValueError(f"{name} has shape {array.shape}, but must have {shape} = {meaning}.")
 
 
-def check_params(params: "GRUParams") -> None:
-    """Refuses parameters whose arrays do not fit together.
+def check_params(params: "GRUParams") -> "GRUParams":
+    """Refuses parameters whose arrays do not fit together; makes JAX arrays of NumPy's.
 
     Not done when a `GRUParams` is made, because transformations and checkpoint libraries build
     pytrees whose leaves are no arrays.
     """
+    params = jax.tree.map(partial(as_array, "params"), params)
     check_option("params.reset", params.reset, ("before", "after"))
     if params.w_h.ndim != 2 or params.w_h.shape[1] != 3 * params.w_h.shape[0]:
         raise ValueError(
@@ -67,6 +69,7 @@ def check_params(params: "GRUParams") -> None:
                 f"params.{name} is {array.dtype}, but params.w_h is {params.w_h.dtype}: "
                 "cast the parameters to one dtype."
             )
+    return params
 
 
 def check_state(name: str, params: "GRUParams", h: jax.Array, batch_shape: tuple[int, ...]) -> None:

@@ -53,7 +53,7 @@ def gru_unroll(
     ((2, 5), (7, 2, 5))
     """
     h0, xs = as_array("h0", h0), as_array("xs", xs)
-    check_params(params)
+    params = check_params(params)
     check_input("xs", params, xs, time_axes=1)
     check_state("h0", params, h0, xs.shape[1:-1])
     mask = check_flags("mask", mask, {xs.shape[:-1]})

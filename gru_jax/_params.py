@@ -196,4 +196,5 @@ def zero_state(params: GRUParams, batch_shape: Sequence[int] = ()) -> jax.Array:
     >>> gru_jax.zero_state(params, (2,)).shape
     (2, 5)
     """
-    return jnp.zeros((*batch_shape, params.hidden_size), params.w_h.dtype)
+    dtype = jax.dtypes.canonicalize_dtype(params.w_h.dtype)  # NumPy's float64 without x64
+    return jnp.zeros((*batch_shape, params.hidden_size), dtype)

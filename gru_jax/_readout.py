@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -91,6 +92,7 @@ def readout(params: ReadoutParams, h: ArrayLike) -> jax.Array:
     (7, 2)
     """
     h = as_array("h", h)
+    params = jax.tree.map(partial(as_array, "params"), params)
     if params.w.ndim != 2:
         raise ValueError(f"params.w has shape {params.w.shape}, but must have (H, O).")
     hidden_size, output_size = params.w.shape

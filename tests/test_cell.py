@@ -51,6 +51,23 @@ def test_textbook_weights():
         assert_close(ours, textbook, rtol=0, atol=1e-6)
 
 
+@RESETS
+def test_numpy_weights_are_taken_as_jax_takes_them(reset):
+    """Weights loaded from a file are often NumPy float64; without x64 they become float32."""
+    params = random_params(reset=reset)
+    h, xs = random_inputs()
+    loaded = as_float64(params)
+    assert gru_jax.zero_state(loaded).dtype == jnp.float32
+    np.testing.assert_array_equal(
+        gru_jax.gru_step(loaded, as_float64(h), as_float64(xs[0])),
+        gru_jax.gru_step(params, h, xs[0]),
+    )
+    assert_close(
+        gru_jax.gru_unroll(loaded, as_float64(h), as_float64(xs)),
+        gru_jax.unroll(gru_jax.gru_step, loaded, h, xs),
+    )
+
+
 def with_bias(params, *, z=0.0, r=0.0, n=0.0):
     b = jnp.repeat(jnp.asarray([z, r, n], jnp.float32), params.hidden_size)
     return dataclasses.replace(params, b=b)

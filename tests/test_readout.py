@@ -27,6 +27,14 @@ def test_readout():
     assert_close(gru_jax.readout(without, h), as_float64(h) @ as_float64(without.w))
 
 
+def test_readout_takes_numpy_weights():
+    params = gru_jax.init_readout(jax.random.key(0), H, V)
+    h, _ = random_inputs()
+    np.testing.assert_array_equal(
+        gru_jax.readout(as_float64(params), h), gru_jax.readout(params, h)
+    )
+
+
 def test_readout_bfloat16_weights_accumulate_in_the_states_dtype():
     params = gru_jax.init_readout(jax.random.key(0), H, V, dtype=jnp.bfloat16)
     assert (params.w.dtype, params.b.dtype) == (jnp.bfloat16, jnp.bfloat16)
