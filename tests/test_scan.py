@@ -53,6 +53,10 @@ def test_empty_and_single_step(unroll, steps, reverse):
     h_last, hs = unroll(params, h0, xs, mask=flags, resets=~flags, reverse=reverse)
     assert hs.shape == (steps, B, H)
     assert_close(h_last, gru_jax.gru_step(params, h0, xs[0]) if steps else h0)
+    gradients = jax.grad(lambda p: jnp.sum(unroll(p, h0, xs, mask=flags, reverse=reverse)[0]))(
+        params
+    )
+    assert all(np.any(leaf) == (steps > 0) for leaf in jax.tree.leaves(gradients))
 
 
 @UNROLLS

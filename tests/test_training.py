@@ -153,10 +153,10 @@ def test_without_resume_an_old_run_is_replaced(tmp_path):
 
 
 def fit_and_be_killed(folder, where, step, delay):
-    """Kills its own process `delay` seconds after the batch or the save of that step began."""
+    """Kills its own process `delay` seconds after a batch or save of that step or later began."""
 
     def bomb(reached):
-        if reached == step:
+        if reached >= step:
             threading.Timer(delay, os.kill, (os.getpid(), signal.SIGKILL)).start()
 
     def batch(step):
@@ -177,7 +177,8 @@ def fit_and_be_killed(folder, where, step, delay):
 def test_killed_runs_resume_bit_identically(tmp_path):
     """SIGKILL before the first checkpoint, amid updates, and at six moments of saving.
 
-    A save takes some tens of milliseconds here.
+    A save takes some tens of milliseconds here; on a disk so fast that the last ones outlive
+    theirs, they find the run finished.
     """
     expected = fit(tmp_path / "whole")
     folder = tmp_path / "killed"
@@ -189,10 +190,13 @@ def test_killed_runs_resume_bit_identically(tmp_path):
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(here), str(here.parent)])}
     kills = [("batch", 6, 0.0), ("save", 10, 0.0), ("save", 10, 0.01), ("batch", 15, 0.0)]
     kills += [("save", 20, 0.02), ("save", 30, 0.03), ("save", 30, 0.04), ("save", 40, 0.06)]
+    killed = 0
     for kill in kills:
         command = [sys.executable, "-c", code, str(folder), *map(str, kill)]
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
-        assert done.returncode == -signal.SIGKILL, (kill, done.stderr)
+        assert done.returncode in (-signal.SIGKILL, 0), (kill, done.stderr)
+        killed += done.returncode == -signal.SIGKILL
+    assert killed >= 6
     resumed = fit(folder, resume=True)
     chex.assert_trees_all_equal(resumed.params, expected.params)
     assert [entry["validation_loss"] for entry in resumed.history] == [
