@@ -134,15 +134,18 @@ def fit(
             f"steps_per_call = {steps_per_call}."
         )
 
-    def update(params: Any, optimiser_state: Any, carry: Any, key: jax.Array, batch: Any) -> Any:
+    def update(
+        params: Any, optimiser_state: Any, carry: Any, key: jax.Array, batch: Any, step: jax.Array
+    ) -> Any:
         gradient = jax.value_and_grad(loss, has_aux=True)
-        (value, carry), gradients = gradient(params, carry, batch, key)
+        step_key = jax.random.fold_in(key, step)
+        (value, carry), gradients = gradient(params, carry, batch, step_key)
         updates, optimiser_state = optimiser.update(gradients, optimiser_state, params)
         return optax.apply_updates(params, updates), optimiser_state, carry, value
 
     init = optimiser.init
     if key.ndim:
-        update = jax.vmap(update, in_axes=(0, 0, 0, 0, None))
+        update = jax.vmap(update, in_axes=(0, 0, 0, 0, None, None))
         init, evaluate = jax.vmap(init), jax.vmap(evaluate)
     evaluate = jax.jit(evaluate)
 
@@ -150,8 +153,7 @@ def fit(
     def train(state: _State, first: jax.Array, batches: Any) -> tuple[_State, jax.Array]:
         def body(state: _State, inputs: tuple[Any, jax.Array]) -> tuple[_State, jax.Array]:
             batch, step = inputs
-            step_key = _fold_in(key, step)
-            params, optimiser_state, carry, value = update(*state[:3], step_key, batch)
+            params, optimiser_state, carry, value = update(*state[:3], key, batch, step)
             return _State(params, optimiser_state, carry, *state[3:]), value
 
         count = len(jax.tree.leaves(batches)[0])
@@ -219,11 +221,6 @@ def fit(
                 bar.set_postfix(shown, refresh=False)
                 bar.update(count)
     return Fitted(state.best_params, state.best_loss, history)
-
-
-def _fold_in(key: jax.Array, step: jax.Array) -> jax.Array:
-    fold_in = jax.random.fold_in
-    return jax.vmap(fold_in, in_axes=(0, None))(key, step) if key.ndim else fold_in(key, step)
 
 
 def _exhausted(history: list[dict[str, Any]], patience: int | None) -> bool:
