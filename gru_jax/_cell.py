@@ -1,5 +1,7 @@
 """One step of the GRU: the equations, once, in plain JAX."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
@@ -7,8 +9,17 @@ from jax.typing import ArrayLike, DTypeLike
 from ._checks import as_array, check_input, check_params, check_state
 from ._params import GRUParams
 
-Gates = tuple[jax.Array, jax.Array, jax.Array]
-"""One array `[..., H]` for each of z, r, n."""
+Projection = tuple[jax.Array, jax.Array, jax.Array]
+"""The products of the input with W_xz, W_xr and W_xn, each `[..., H]`."""
+
+
+class Gates(NamedTuple):
+    """What one step computes on the way from h to h', each `[..., H]`."""
+
+    z: jax.Array  # update
+    r: jax.Array  # reset
+    n: jax.Array  # candidate
+    u: jax.Array | None  # h W_hn + b_hn, with reset="after" only
 
 
 def gru_step(params: GRUParams, h: ArrayLike, x: ArrayLike) -> jax.Array:
@@ -48,38 +59,50 @@ def gru_step(params: GRUParams, h: ArrayLike, x: ArrayLike) -> jax.Array:
     params = check_params(params)
     check_input("x", params, x, time_axes=0)
     check_state("h", params, h, x.shape[:-1])
-    return recurrence(params, h, input_projection(params, x, h.dtype))
+    return mix(h, gates(params, h, input_projection(params, x, h.dtype)))
 
 
-def input_projection(params: GRUParams, x: jax.Array, dtype: DTypeLike) -> Gates:
-    """The part of each gate's argument that does not depend on the state: x W_x + b.
+def input_projection(params: GRUParams, x: jax.Array, dtype: DTypeLike) -> Projection:
+    """The part of a step that does not depend on the state.
 
     One product per gate instead of one `[I, 3H]` product that is sliced afterwards: XLA on CPU
     does not vectorise a loop body that slices the gates out of a stacked array.
     """
     w_z, w_r, w_n = jnp.split(params.w_x, 3, axis=1)
-    b_z, b_r, b_n = (None,) * 3 if params.b is None else jnp.split(params.b, 3)
-    return (
-        affine(x, w_z, b_z, dtype),
-        affine(x, w_r, b_r, dtype),
-        affine(x, w_n, b_n, dtype),
-    )
+    return product(x, w_z, dtype), product(x, w_r, dtype), product(x, w_n, dtype)
 
 
-def recurrence(params: GRUParams, h: jax.Array, projection: Gates) -> jax.Array:
-    """The rest of the step: from h and the input's projection to h'."""
-    w_z, w_r, w_n = jnp.split(params.w_h, 3, axis=1)
+def gates(params: GRUParams, h: jax.Array, projection: Projection) -> Gates:
+    """The rest of the step up to the gates, with one product (reset="after") or two ("before").
+
+    The products of the state are one for all gates, which costs the slices out of it less than it
+    gains. The biases are added here, where it costs nothing: in a loop they are part of its body.
+    """
     x_z, x_r, x_n = projection
-    z = jax.nn.sigmoid(x_z + affine(h, w_z, None, h.dtype))
-    r = jax.nn.sigmoid(x_r + affine(h, w_r, None, h.dtype))
+    b_z, b_r, b_n = (None,) * 3 if params.b is None else jnp.split(params.b, 3)
     if params.reset == "before":
-        n = jnp.tanh(x_n + affine(r * h, w_n, None, h.dtype))
+        w_zr, w_n = jnp.split(params.w_h, [2 * params.hidden_size], axis=1)
+        u_z, u_r = jnp.split(product(h, w_zr, h.dtype), 2, axis=-1)
     else:
-        n = jnp.tanh(x_n + r * affine(h, w_n, params.b_hn, h.dtype))
-    return (1 - z) * h + z * n
+        u_z, u_r, u_n = jnp.split(product(h, params.w_h, h.dtype), 3, axis=-1)
+    z = jax.nn.sigmoid(biased(x_z + u_z, b_z))
+    r = jax.nn.sigmoid(biased(x_r + u_r, b_r))
+    if params.reset == "before":
+        return Gates(z, r, jnp.tanh(biased(x_n, b_n) + product(r * h, w_n, h.dtype)), None)
+    u = biased(u_n, params.b_hn)
+    return Gates(z, r, jnp.tanh(biased(x_n, b_n) + r * u), u)
 
 
-def affine(x: jax.Array, w: jax.Array, b: jax.Array | None, dtype: DTypeLike) -> jax.Array:
-    """The product x w + b, taken in w's dtype and accumulated in `dtype`."""
-    y = jnp.matmul(x.astype(w.dtype), w, preferred_element_type=dtype)
-    return y if b is None else y + jnp.broadcast_to(b.astype(dtype), y.shape)
+def mix(h: jax.Array, gates: Gates) -> jax.Array:
+    """The last line of the step: h' from h and the gates."""
+    return (1 - gates.z) * h + gates.z * gates.n
+
+
+def product(x: jax.Array, w: jax.Array, dtype: DTypeLike) -> jax.Array:
+    """The product x w, taken in w's dtype and accumulated in `dtype`."""
+    return jnp.matmul(x.astype(w.dtype), w, preferred_element_type=dtype)
+
+
+def biased(y: jax.Array, b: jax.Array | None) -> jax.Array:
+    """The sum y + b, in y's dtype; y itself without a bias."""
+    return y if b is None else y + jnp.broadcast_to(b.astype(y.dtype), y.shape)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.nn import initializers as jinit
 from jax.typing import ArrayLike, DTypeLike
 
-from ._cell import affine, gru_step
+from ._cell import biased, gru_step, product
 from ._checks import as_array, check_floating, check_shape, check_size
 from ._params import GRUParams, Initializer, draw
 
@@ -100,7 +100,7 @@ def readout(params: ReadoutParams, h: ArrayLike) -> jax.Array:
         check_shape("params.b", params.b, (output_size,), "(O,)")
     if h.shape[-1:] != (hidden_size,):
         raise ValueError(f"h has shape {h.shape}, but must have (..., H) with H = {hidden_size}.")
-    return affine(h, params.w, params.b, h.dtype)
+    return biased(product(h, params.w, h.dtype), params.b)
 
 
 def generate_step(

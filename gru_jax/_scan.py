@@ -70,32 +70,49 @@ def unroll(
     shapes = {(length, *leaf.shape[:-1]) for leaf in jax.tree.leaves(h0)}
     mask = check_flags("mask", mask, shapes)
     resets = check_flags("resets", resets, shapes)
-    return scan_time(
-        partial(step, params), h0, hide_masked(xs, mask), mask, resets, reverse, unroll
+    check_size("unroll", unroll)
+    h_last, (states, _) = scan_time(
+        lambda h, x: (step(params, h, x), None),
+        h0,
+        (hide_masked(xs, mask), mask, resets),
+        reverse=reverse,
+        unroll=unroll,
     )
+    return h_last, outputs(states, mask)
 
 
 def scan_time(
-    step: Callable[[Any, Any], Any],
+    step: Callable[[Any, Any], tuple[Any, Any]],
     h0: Any,
-    xs: Any,
-    mask: jax.Array | None,
-    resets: jax.Array | None,
+    inputs: tuple[Any, jax.Array | None, jax.Array | None],
+    *,
     reverse: bool,
     unroll: int,
-) -> tuple[Any, Any]:
-    """The scan of `unroll`, its arguments checked and masked inputs hidden."""
-    check_size("unroll", unroll)
+) -> tuple[Any, tuple[Any, Any]]:
+    """The scan of `unroll` over inputs `(xs, mask, resets)`, checked and with the masked hidden.
 
-    def body(h: Any, inputs: tuple[Any, Any, Any]) -> tuple[Any, Any]:
+    The step gives the next state and anything else; returned are the last state, and all states
+    and everything else stacked over time. Where a step is masked the state is the one before.
+    """
+
+    def body(h: Any, inputs: tuple[Any, Any, Any]) -> tuple[Any, tuple[Any, Any]]:
         x, happens, resets_here = inputs
-        start = h if resets_here is None else _select(resets_here, _zeros_like(h), h)
-        new = step(start, x)
-        if happens is None:
-            return new, new
-        return _select(happens, new, h), _select(happens, new, _zeros_like(new))
+        new, other = step(restart(h, resets_here), x)
+        if happens is not None:
+            new = select(happens, new, h)
+        return new, (new, other)
 
-    return jax.lax.scan(body, h0, (xs, mask, resets), reverse=reverse, unroll=unroll)
+    return jax.lax.scan(body, h0, inputs, reverse=reverse, unroll=unroll)
+
+
+def restart(h: Any, resets: jax.Array | None) -> Any:
+    """Puts zeros in place of states that are reset."""
+    return h if resets is None else select(resets, _zeros_like(h), h)
+
+
+def outputs(states: Any, mask: jax.Array | None) -> Any:
+    """The states, zero where masked."""
+    return states if mask is None else select(mask, states, _zeros_like(states))
 
 
 def hide_masked(xs: Any, mask: jax.Array | None) -> Any:
@@ -104,7 +121,7 @@ def hide_masked(xs: Any, mask: jax.Array | None) -> Any:
     Selecting the old state already makes a masked step's gradient zero, but the backward pass
     multiplies that zero by the step's derivatives and the input, and 0 · inf or 0 · NaN is NaN.
     """
-    return xs if mask is None else _select(mask, xs, _zeros_like(xs))
+    return xs if mask is None else select(mask, xs, _zeros_like(xs))
 
 
 def sequence_mask(lengths: ArrayLike, max_length: int) -> jax.Array:
@@ -136,7 +153,7 @@ def sequence_mask(lengths: ArrayLike, max_length: int) -> jax.Array:
     return steps < jnp.broadcast_to(lengths, shape)
 
 
-def _select(condition: jax.Array, on_true: Any, on_false: Any) -> Any:
+def select(condition: jax.Array, on_true: Any, on_false: Any) -> Any:
     """Selects whole feature vectors: `condition [...]` between pytrees of `[..., features]`."""
 
     def select(a: jax.Array, b: jax.Array) -> jax.Array:

@@ -1,6 +1,7 @@
 """`gru_unroll` beside its plain twin `unroll(gru_step, ...)`: values, derivatives, transformations.
 
-The oracle, masks, resets, lengths and refusals of both are in test_scan.py.
+The oracle, masks, resets, lengths and refusals of both are in test_scan.py; long and wide
+sequences, memory and what is compiled for which device in test_tangent.py.
 """
 
 from functools import partial
@@ -57,8 +58,8 @@ def test_twin(reset, bias, flags, reverse):
     ("weights", "state", "tolerance"),
     [
         ("float64", "float64", 1e-13),
-        # two units in the last of bfloat16's 8 bits, for values about 2
-        ("bfloat16", "bfloat16", 1e-2),
+        # two units in the last of bfloat16's 8 bits; four where every sum is rounded to them, too
+        ("bfloat16", "bfloat16", 2e-2),
         ("bfloat16", "float32", 1e-2),
     ],
 )

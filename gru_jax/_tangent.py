@@ -1,0 +1,135 @@
+"""The derivative of the GRU over time: one linear recurrence, and large products around it.
+
+With a dot for a tangent, h for the state before step t, and z, r, n, u as in `gru_step`
+(u = h W_hn + b_hn), the tangents of the states obey
+
+    ḣ_t = (1 − z) ∘ ḣ + C_z ∘ (ḣ W_hz) + C_r ∘ (ḣ W_hr) + C_n ∘ r ∘ (ḣ W_hn) + g_t
+    g_t = C_z ∘ c_z + C_r ∘ c_r + C_n ∘ c_n + C_n ∘ r ∘ c_u                      reset="after"
+
+    ṁ_t = r ∘ ḣ + E ∘ (ḣ W_hr) + E ∘ c_r                                    (m = r ∘ h)
+    ḣ_t = (1 − z) ∘ ḣ + C_z ∘ (ḣ W_hz) + C_n ∘ (ṁ_t W_hn) + g_t
+    g_t = C_z ∘ c_z + C_n ∘ c_n                                                 reset="before"
+
+    C_z = (n − h) ∘ z ∘ (1 − z)        C_n = z ∘ (1 − n²)
+    C_r = C_n ∘ u ∘ r ∘ (1 − r)        E = h ∘ r ∘ (1 − r)
+
+where c_z, c_r, c_n, c_u are what the tangents of inputs, weights and biases add to the arguments
+of the gates and to u: c_z = ẋ W_xz + x Ẇ_xz + h Ẇ_hz + ḃ_z, and so on. All but ḣ is known for all
+steps before the loop. JAX's transpose of this loop is backpropagation through time, with one
+product per step (two for "before"); the transpose of x Ẇ and h Ẇ is the gradient of the weights,
+one product over all steps for each matrix.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+from ._cell import Gates, biased, input_projection, product
+from ._params import GRUParams
+from ._scan import restart
+
+
+class WeightTangents(NamedTuple):
+    """The tangents of the parameters, taken apart by gate, matrices transposed."""
+
+    w_x: list[jax.Array]  # [H, I] each
+    w_h: list[jax.Array]  # [H, H] each
+    b: Sequence[jax.Array | None]  # [H] each
+    b_hn: jax.Array | None  # [H]
+
+
+def weight_tangents(params_dot: GRUParams) -> WeightTangents:
+    """Takes the tangents of the parameters apart.
+
+    Transposed behind a barrier, because without it XLA moves the transposition of the gradient
+    x^T a into the product, which it then forms at half the speed on CPU.
+    """
+
+    def matrices(w: jax.Array) -> list[jax.Array]:
+        barrier = jax.lax.optimization_barrier
+        return [barrier(gate.T) for gate in jnp.split(w, 3, axis=1)]  # type: ignore[no-untyped-call]
+
+    return WeightTangents(
+        w_x=matrices(params_dot.w_x),
+        w_h=matrices(params_dot.w_h),
+        b=[None] * 3 if params_dot.b is None else jnp.split(params_dot.b, 3),
+        b_hn=params_dot.b_hn,
+    )
+
+
+def state_tangents(
+    params: GRUParams,
+    dots: WeightTangents,
+    h: jax.Array,
+    found: Gates,
+    xs: jax.Array,
+    xs_dot: jax.Array,
+    h_dot: jax.Array,
+    resets: jax.Array | None,
+    reverse: bool,
+    unroll: int,
+) -> tuple[jax.Array, jax.Array]:
+    """The tangents of the last state and of all states.
+
+    Args:
+      params: the weights.
+      dots: their tangents.
+      h: the states before each step, after the reset `[T, ..., H]`.
+      found: the gates of each step; z zero where masked.
+      xs: the inputs `[T, ..., I]`.
+      xs_dot: their tangents.
+      h_dot: the tangent of the first state `[..., H]`.
+      resets: bool `[T, ...]`.
+      reverse: as in `gru_unroll`.
+      unroll: as in `gru_unroll`.
+    """
+    z, r, n, u = found
+    dtype = h.dtype
+    x_z, x_r, x_n = input_projection(params, xs_dot, dtype)
+    c_z = biased(x_z + _times(xs, dots.w_x[0], dtype) + _times(h, dots.w_h[0], dtype), dots.b[0])
+    c_r = biased(x_r + _times(xs, dots.w_x[1], dtype) + _times(h, dots.w_h[1], dtype), dots.b[1])
+    c_n = biased(x_n + _times(xs, dots.w_x[2], dtype), dots.b[2])
+    keep = 1 - z
+    to_z = (n - h) * z * keep
+    to_n = z * (1 - n * n)
+
+    # No transcendental function is left for the loops, which are a product and a few fused passes.
+    steps: tuple[jax.Array | None, ...]
+    if u is None:  # reset="before"
+        to_m = h * r * (1 - r)
+        c_n = c_n + _times(r * h, dots.w_h[2], dtype)
+        w_zr, w_n = jnp.split(params.w_h, [2 * params.hidden_size], axis=1)
+        steps = keep, to_z, to_n, to_m, r, to_z * c_z + to_n * c_n, to_m * c_r, resets
+
+        def body(h_dot: jax.Array, step: Any) -> tuple[jax.Array, jax.Array]:
+            keep, to_z, to_n, to_m, r, g, m_dot, resets_here = step
+            h_dot = restart(h_dot, resets_here)
+            u_z, u_r = jnp.split(product(h_dot, w_zr, dtype), 2, axis=-1)
+            m_dot = r * h_dot + to_m * u_r + m_dot
+            h_dot = keep * h_dot + to_z * u_z + to_n * product(m_dot, w_n, dtype) + g
+            return h_dot, h_dot
+
+    else:
+        to_r = to_n * u * r * (1 - r)
+        to_u = to_n * r
+        c_u = biased(_times(h, dots.w_h[2], dtype), dots.b_hn)
+        steps = keep, to_z, to_r, to_u, to_z * c_z + to_r * c_r + to_n * c_n + to_u * c_u, resets
+
+        def body(h_dot: jax.Array, step: Any) -> tuple[jax.Array, jax.Array]:
+            keep, to_z, to_r, to_u, g, resets_here = step
+            h_dot = restart(h_dot, resets_here)
+            u_z, u_r, u_n = jnp.split(product(h_dot, params.w_h, dtype), 3, axis=-1)
+            h_dot = keep * h_dot + to_z * u_z + to_r * u_r + to_u * u_n + g
+            return h_dot, h_dot
+
+    return jax.lax.scan(body, h_dot, steps, reverse=reverse, unroll=unroll)
+
+
+def _times(x: jax.Array, w_transposed: jax.Array, dtype: DTypeLike) -> jax.Array:
+    """The product x w, of the transpose of w."""
+    dimensions = ((x.ndim - 1,), (1,)), ((), ())
+    x = x.astype(w_transposed.dtype)
+    return jax.lax.dot_general(x, w_transposed, dimensions, preferred_element_type=dtype)
