@@ -1,5 +1,6 @@
 """One step of the GRU: the equations, once, in plain JAX."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -59,7 +60,7 @@ def gru_step(params: GRUParams, h: ArrayLike, x: ArrayLike) -> jax.Array:
     params = check_params(params)
     check_input("x", params, x, time_axes=0)
     check_state("h", params, h, x.shape[:-1])
-    return mix(h, gates(params, h, input_projection(params, x, h.dtype)))
+    return mix(h, gates_of(params)(h, input_projection(params, x, h.dtype)))
 
 
 def input_projection(params: GRUParams, x: jax.Array, dtype: DTypeLike) -> Projection:
@@ -72,25 +73,35 @@ def input_projection(params: GRUParams, x: jax.Array, dtype: DTypeLike) -> Proje
     return product(x, w_z, dtype), product(x, w_r, dtype), product(x, w_n, dtype)
 
 
-def gates(params: GRUParams, h: jax.Array, projection: Projection) -> Gates:
-    """The rest of the step up to the gates, with one product (reset="after") or two ("before").
+def gates_of(params: GRUParams) -> Callable[[jax.Array, Projection], Gates]:
+    """The rest of a step up to the gates, as a function of the state and the input's projection.
 
-    The products of the state are one for all gates, which costs the slices out of it less than it
-    gains. The biases are added here, where it costs nothing: in a loop they are part of its body.
+    The weights are taken apart here, once: inside a loop XLA would not always move that out of it.
+    The products with the state are one for all gates, which gains more than the slices out of it
+    cost. The biases are added in the loop, where they are part of a pass that is made anyway.
     """
-    x_z, x_r, x_n = projection
     b_z, b_r, b_n = (None,) * 3 if params.b is None else jnp.split(params.b, 3)
-    if params.reset == "before":
-        w_zr, w_n = jnp.split(params.w_h, [2 * params.hidden_size], axis=1)
+
+    def before(h: jax.Array, projection: Projection) -> Gates:
+        x_z, x_r, x_n = projection
         u_z, u_r = jnp.split(product(h, w_zr, h.dtype), 2, axis=-1)
-    else:
+        z = jax.nn.sigmoid(biased(x_z + u_z, b_z))
+        r = jax.nn.sigmoid(biased(x_r + u_r, b_r))
+        n = jnp.tanh(biased(x_n, b_n) + product(r * h, w_n, h.dtype))
+        return Gates(z, r, n, None)
+
+    def after(h: jax.Array, projection: Projection) -> Gates:
+        x_z, x_r, x_n = projection
         u_z, u_r, u_n = jnp.split(product(h, params.w_h, h.dtype), 3, axis=-1)
-    z = jax.nn.sigmoid(biased(x_z + u_z, b_z))
-    r = jax.nn.sigmoid(biased(x_r + u_r, b_r))
-    if params.reset == "before":
-        return Gates(z, r, jnp.tanh(biased(x_n, b_n) + product(r * h, w_n, h.dtype)), None)
-    u = biased(u_n, params.b_hn)
-    return Gates(z, r, jnp.tanh(biased(x_n, b_n) + r * u), u)
+        z = jax.nn.sigmoid(biased(x_z + u_z, b_z))
+        r = jax.nn.sigmoid(biased(x_r + u_r, b_r))
+        u = biased(u_n, params.b_hn)
+        return Gates(z, r, jnp.tanh(biased(x_n, b_n) + r * u), u)
+
+    if params.reset == "after":
+        return after
+    w_zr, w_n = jnp.split(params.w_h, [2 * params.hidden_size], axis=1)
+    return before
 
 
 def mix(h: jax.Array, gates: Gates) -> jax.Array:

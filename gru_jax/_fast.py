@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from ._cell import Gates, gates, input_projection, mix
+from ._cell import Gates, gates_of, input_projection, mix
 from ._checks import (
     as_array,
     check_flags,
@@ -119,7 +119,7 @@ def _states_jvp(
     params, h0, inputs = primals
     params_dot, h0_dot, (xs_dot, _, _) = tangents
     h_last, (states, saved) = _run(save == "gates", reverse, unroll, params, h0, inputs)
-    dots = weight_tangents(params_dot)
+    gates, dots = gates_of(params), weight_tangents(params_dot)
 
     @jax.checkpoint  # what is computed from the states here is not kept for the backward pass
     def stretch(carry: Any, steps: Any) -> tuple[Any, jax.Array]:
@@ -129,7 +129,7 @@ def _states_jvp(
         before, h = (path[1:], path[0]) if reverse else (path[:-1], path[-1])
         before = restart(before, resets)
         if found is None:
-            found = gates(params, before, input_projection(params, xs, h.dtype))
+            found = gates(before, input_projection(params, xs, h.dtype))
         if mask is not None:  # z = 0 leaves the state, and its tangent, as they are
             found = found._replace(z=select(mask, found.z, jnp.zeros_like(found.z)))
         h_dot, states_dot = state_tangents(
@@ -151,9 +151,10 @@ def _run(
     inputs: Inputs,
 ) -> tuple[jax.Array, tuple[jax.Array, Gates | None]]:
     """The last state, all states, and all gates if asked for."""
+    gates = gates_of(params)
 
     def step(h: jax.Array, projection: Any) -> tuple[jax.Array, Gates | None]:
-        found = gates(params, h, projection)
+        found = gates(h, projection)
         return mix(h, found), found if with_gates else None
 
     def stretch(h: jax.Array, inputs: Inputs) -> tuple[jax.Array, tuple[jax.Array, Gates | None]]:
