@@ -25,11 +25,16 @@ def settings_of(config: Any) -> dict[str, Any]:
     return {name: value for name, value in dataclasses.asdict(config).items() if name != "run"}
 
 
+def cores() -> int:
+    """The number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def surroundings() -> dict[str, str]:
     """When, where and from what a run starts; taken at its start, for files may change under it."""
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {jax.default_backend()}",
+        "machine": f"{platform.machine()}, {cores()} cores, {jax.default_backend()}",
         "python": platform.python_version(),
         **{name: version(name) for name in ("jax", "jaxlib", "optax")},
         "commit": _commit(),
@@ -50,7 +55,12 @@ def write_record(
         "results": results,
         "history": fitted.history,
     }
-    with _replacing(path) as temporary:
+    write_json(path, record)
+
+
+def write_json(path: Path, record: Mapping[str, Any]) -> None:
+    """Writes JSON, atomically."""
+    with replacing(path) as temporary:
         temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
@@ -84,12 +94,12 @@ def plot_losses(
     axes.set(title=title, xlabel="updates", ylabel=unit)
     axes.legend(frameon=False)
     axes.grid(alpha=0.3)
-    with _replacing(path) as temporary:
+    with replacing(path) as temporary:
         figure.savefig(temporary, dpi=120, format="png")
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path) -> Iterator[Path]:
     """A temporary file beside `path` that takes its place once it is whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)

@@ -1,0 +1,121 @@
+"""The benchmark runs, skips by name what it cannot run, and counts right. No claim about time."""
+
+import json
+import sys
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import benchmark, timing
+from experiments.ours import OURS
+from experiments.peers import PEERS
+from experiments.timing import Shape, UnfitError
+from experiments.training import Run
+
+TINY = Shape(steps=6, batch=4, inputs=3, hidden=5)
+# what imports of the peers warn about is theirs to mend
+pytestmark = [
+    pytest.mark.filterwarnings("ignore"),
+    pytest.mark.usefixtures("jax_defaults"),
+]
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """One small workload, and as many cores as there are."""
+    monkeypatch.setattr(benchmark, "WORKLOADS", {"tiny": TINY})
+    monkeypatch.setattr(benchmark, "keep_to", lambda cores: None)
+
+
+def test_a_run_leaves_a_record_and_a_figure(tiny, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "haiku", None)  # as if it were not installed
+    config = benchmark.Config(
+        preset="test", workloads=("tiny",), rounds=3, tables=False, run=Run(output=tmp_path)
+    )
+    results = benchmark.main(config)
+    record = json.loads((tmp_path / "benchmark-test.json").read_text())
+    assert record["results"] == results
+    assert record["settings"] == {
+        "preset": "test",
+        "workloads": ["tiny"],
+        "rounds": 3,
+        "cores": 2,
+        "tables": False,
+    }
+    assert (tmp_path / "benchmark-test.png").stat().st_size > 10_000
+    printed = capsys.readouterr()
+    assert "tiny train: Haiku is skipped: import of haiku halted" in printed.out + printed.err
+    assert "tiny train: NumPy is skipped: runs forward only" in printed.out + printed.err
+    assert "| gru_jax |" in printed.out
+    for mode in ("train", "forward"):
+        entries = results["workloads"]["tiny"][mode]
+        assert {"gru_jax", "gru_jax devices", "plain scan", "Flax linen"} <= set(entries)
+        assert "Haiku" not in entries
+        for entry in entries.values():
+            assert 0 < entry["min_ms"] <= entry["median_ms"]
+        ratios = [entry["ratio"] for name, entry in entries.items() if name not in OURS]
+        assert min(ratios) == 1
+
+
+def test_tables(tiny, monkeypatch):
+    monkeypatch.setattr(benchmark, "BASE", TINY)
+    monkeypatch.setattr(benchmark, "SWEEP", {"steps": (2, 4), "batch": (1, 2)})
+    monkeypatch.setattr(benchmark, "LENGTHS", (200, 400))
+    monkeypatch.setattr(benchmark, "WORKLOADS", {"rl": TINY, "big": TINY})
+    swept = benchmark.sweep(rounds=2)
+    assert set(swept) == {"steps", "batch"}
+    assert set(swept["steps"]["train"]["gru_jax"]) == {"2", "4"}
+    memory = benchmark.memory()
+    assert memory['gru_jax save="chunks"']["400"] < memory["Flax linen"]["400"]
+    assert memory["Flax linen"]["200"] < memory["Flax linen"]["400"]
+    precision = benchmark.precision(rounds=2)["rl"]
+    assert 1e-5 < precision["largest_error_of_hs"] < 0.1
+    assert 1e-5 < precision["largest_error_of_dw_h"] < 0.1
+
+
+@pytest.mark.parametrize("mode", ["forward", "train"])
+@pytest.mark.parametrize("name", [*OURS, *PEERS])
+def test_every_implementation_runs(name, mode):
+    try:
+        ready = (OURS | PEERS)[name](TINY, mode)
+    except (ImportError, UnfitError) as reason:
+        pytest.skip(str(reason))
+    result = ready.call()
+    if name == "gru_jax devices":  # its arrays stay in its process
+        return
+    if mode == "forward":
+        (hs,) = result[0:1] if isinstance(result, (tuple, list)) else (result,)
+        hs = np.asarray(hs)
+        shape = (4, 6, 5) if name.startswith("Keras") else (6, 4, 5)
+        assert hs.size == 6 * 4 * 5
+        assert hs.squeeze().shape == shape
+        assert np.all(np.isfinite(hs))
+        assert np.std(hs) > 0.01
+
+
+def test_the_gradient_is_timed_with_respect_to_weights_and_inputs():
+    ready = timing.on_jax(
+        lambda shape: (jnp.float32(2), lambda weight, xs: weight * xs), Shape(2, 3, 4, 4), "train"
+    )
+    value, (d_weight, d_xs) = ready.call()
+    xs = timing.draw(2, 3, 4)
+    np.testing.assert_allclose(value, np.sum(2 * xs * xs), rtol=1e-6)
+    np.testing.assert_allclose(d_weight, np.sum(xs * xs), rtol=1e-6)
+    np.testing.assert_allclose(d_xs, 2 * xs, rtol=1e-6)
+
+
+def test_ratios_are_of_medians_to_the_fastest_peer(monkeypatch):
+    clock = iter(np.cumsum([0, 1, 0, 2, 0, 4, 0, 8, 0, 3, 0, 5.0]))
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: next(clock))
+    ready = timing.Ready(lambda: None)
+    entries = timing.timed(
+        "test",
+        TINY,
+        "forward",
+        {"gru_jax": lambda *_: ready, "peer": lambda *_: ready},
+        rounds=3,
+    )
+    # in turns: gru_jax 1, peer 2; peer 4, gru_jax 8; gru_jax 3, peer 5 seconds
+    assert entries["gru_jax"][:3] == (3000, 1000, 0.75)
+    assert entries["peer"][:3] == (4000, 2000, 1)
