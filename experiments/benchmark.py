@@ -1,6 +1,6 @@
 """How fast is it? Our GRU and every peer, timed in turns in one process.
 
-Each round runs every implementation once, in an order that rotates; reported are minimum and
+Each round runs every implementation once, in random order; reported are minimum and
 median over the rounds, and the ratio of medians to the fastest peer of the same workload and mode.
 "forward" gives all states; "train" the gradients of a weighted sum of all states with respect to
 all weights and the inputs. Compilation is timed apart.

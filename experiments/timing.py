@@ -100,7 +100,7 @@ def keep_to(cores: int) -> None:
 def timed(
     title: str, shape: Shape, mode: Mode, implementations: Mapping[str, Implementation], rounds: int
 ) -> dict[str, Entry]:
-    """Compiles all implementations, then runs them in turns."""
+    """Compiles all implementations, then runs each once per round, in random order."""
     ready: dict[str, Ready] = {}
     for name, make in tqdm(implementations.items(), f"{title}: compiling", leave=False):
         try:
@@ -111,8 +111,10 @@ def timed(
         each.call()
     names = list(ready)
     times: dict[str, list[float]] = {name: [] for name in names}
-    for i in tqdm(range(rounds), f"{title}: rounds", leave=False):
-        for name in names[i % len(names) :] + names[: i % len(names)]:
+    shuffler = np.random.default_rng(0)
+    for _ in tqdm(range(rounds), f"{title}: rounds", leave=False):
+        # in another order each time: some libraries' idle threads spin on into their successor's
+        for name in shuffler.permutation(names):
             start = time.perf_counter()
             ready[name].call()
             times[name].append(1e3 * (time.perf_counter() - start))

@@ -106,16 +106,24 @@ def test_the_gradient_is_timed_with_respect_to_weights_and_inputs():
 
 
 def test_ratios_are_of_medians_to_the_fastest_peer(monkeypatch):
-    clock = iter(np.cumsum([0, 1, 0, 2, 0, 4, 0, 8, 0, 3, 0, 5.0]))
-    monkeypatch.setattr(timing.time, "perf_counter", lambda: next(clock))
-    ready = timing.Ready(lambda: None)
+    clock = [0.0]
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: clock[0])
+
+    def taking(*seconds):
+        left = iter((100, *seconds))  # the first call is not timed
+
+        def call():
+            clock[0] += next(left)
+
+        return lambda *_: timing.Ready(call)
+
     entries = timing.timed(
         "test",
         TINY,
         "forward",
-        {"gru_jax": lambda *_: ready, "peer": lambda *_: ready},
+        {"gru_jax": taking(1, 8, 3), "peer": taking(2, 4, 5), "slow": taking(9, 9, 9)},
         rounds=3,
     )
-    # in turns: gru_jax 1, peer 2; peer 4, gru_jax 8; gru_jax 3, peer 5 seconds
     assert entries["gru_jax"][:3] == (3000, 1000, 0.75)
     assert entries["peer"][:3] == (4000, 2000, 1)
+    assert entries["slow"][:3] == (9000, 9000, 2.25)
