@@ -102,6 +102,8 @@ def draw_sweep(panels: Any, sweep: Mapping[str, Any], colours: Mapping[str, str]
                 axes.loglog(
                     sizes, list(row.values()), line, marker=".", color=colours[name], label=label
                 )
+        axes.set_xticks(sizes, map(str, sizes))
+        axes.minorticks_off()
         axes.set(xlabel=axis, ylabel="ms, training (solid), forward (dotted)")
         axes.grid(alpha=0.3)
     panels[-1].legend(frameon=False)

@@ -33,12 +33,16 @@ def ours(
     reset: Literal["before", "after"] = "after",
     save: Literal["gates", "states", "chunks"] = "gates",
     dtype: Any = jnp.float32,
+    part: int = 1,
 ) -> tuple[Any, Apply]:
-    """`gru_unroll` with a batch axis; weights and inputs in `dtype`, the state in float32."""
+    """`gru_unroll` with a batch axis; weights and inputs in `dtype`, the state in float32.
+
+    All states are part 1 of what it returns, the last one is part 0.
+    """
     h0 = jnp.zeros((shape.batch, shape.hidden))
 
     def apply(params: gru_jax.GRUParams, xs: jax.Array) -> jax.Array:
-        return gru_jax.gru_unroll(params, h0, xs.astype(dtype), save=save)[1]
+        return gru_jax.gru_unroll(params, h0, xs.astype(dtype), save=save)[part]
 
     return our_params(shape, reset, dtype), apply
 

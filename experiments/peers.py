@@ -29,19 +29,24 @@ from experiments.timing import (
 )
 
 
-def plain_scan(shape: Shape) -> tuple[Any, Apply]:
-    """The twin: what one writes by hand."""
+def plain_scan(shape: Shape, part: int = 1) -> tuple[Any, Apply]:
+    """The twin: what one writes by hand. `part` as in `ours`."""
     h0 = jnp.zeros((shape.batch, shape.hidden))
-    return our_params(shape), lambda params, xs: gru_jax.unroll(gru_jax.gru_step, params, h0, xs)[1]
+
+    def apply(params: gru_jax.GRUParams, xs: jax.Array) -> jax.Array:
+        hs: jax.Array = gru_jax.unroll(gru_jax.gru_step, params, h0, xs)[part]
+        return hs
+
+    return our_params(shape), apply
 
 
-def flax_linen(shape: Shape) -> tuple[Any, Apply]:
-    """`nn.RNN(nn.GRUCell)`."""
+def flax_linen(shape: Shape, part: int = 1) -> tuple[Any, Apply]:
+    """`nn.RNN(nn.GRUCell)`. `part` as in `ours`."""
     from flax import linen as nn
 
-    layer = nn.RNN(nn.GRUCell(shape.hidden), time_major=True)
+    layer = nn.RNN(nn.GRUCell(shape.hidden), time_major=True, return_carry=True)
     xs = jnp.zeros((shape.steps, shape.batch, shape.inputs))
-    return layer.init(jax.random.key(0), xs), layer.apply
+    return layer.init(jax.random.key(0), xs), lambda weights, xs: layer.apply(weights, xs)[part]
 
 
 def flax_nnx(shape: Shape) -> tuple[Any, Apply]:

@@ -97,7 +97,8 @@ def gru_unroll(
     inputs = hide_masked(xs, mask), mask, resets
     if save == "chunks":
         run = jax.checkpoint(partial(_states, "gates", reverse, unroll, params))
-        h_last, states = _in_chunks(run, h0, inputs, math.isqrt(len(xs)) + 1, reverse)
+        steps = _even(len(xs), math.isqrt(len(xs)) + 1)
+        h_last, states = _in_chunks(run, h0, inputs, steps, reverse)
     else:
         h_last, states = _states(save, reverse, unroll, params, h0, inputs)
     return h_last, outputs(states, mask)
@@ -176,10 +177,17 @@ def _by_platform(f: Stretch, carry: Any, xs: Any, width: int, reverse: bool) -> 
     steps = max(16, 2**16 // max(width, 1))
     if length < 3 * steps:
         return f(carry, xs)
-    steps = next((n for n in range(steps, steps // 2, -1) if length % n == 0), steps)
-    chunked = partial(_in_chunks, f, steps=steps, reverse=reverse)
+    chunked = partial(_in_chunks, f, steps=_even(length, steps), reverse=reverse)
     result: tuple[Any, Any] = jax.lax.platform_dependent(carry, xs, cpu=chunked, default=f)
     return result
+
+
+def _even(length: int, steps: int) -> int:
+    """A chunk of at most these and more than half as many steps that leaves no rest, if any does.
+
+    A rest costs a copy of everything, for it is cut off and put back.
+    """
+    return next((n for n in range(steps, steps // 2, -1) if length % n == 0), steps)
 
 
 def _in_chunks(f: Stretch, carry: Any, xs: Any, steps: int, reverse: bool) -> tuple[Any, Any]:
