@@ -18,7 +18,14 @@ import jax.numpy as jnp
 from tqdm import tqdm
 
 from experiments import records
-from experiments.benchmark_report import markdown, plot, table
+from experiments.benchmark_report import (
+    DTYPES,
+    markdown,
+    markdown_memory,
+    markdown_precision,
+    plot,
+    table,
+)
 from experiments.ours import OURS, ours
 from experiments.peers import PEERS, flax_linen, plain_scan
 from experiments.timing import Apply, Mode, Shape, draw, keep_to, on_jax, temporary_bytes, timed
@@ -99,6 +106,10 @@ def main(config: Config) -> dict[str, Any]:
     )
     plot(path.with_suffix(".png"), results)
     print(markdown(results["workloads"]))
+    if config.tables:
+        print(
+            markdown_memory(results["memory"]), markdown_precision(results["precision"]), sep="\n"
+        )
     return results
 
 
@@ -154,7 +165,7 @@ def memory() -> dict[str, dict[str, int]]:
 
 def precision(rounds: int) -> dict[str, dict[str, float]]:
     """bfloat16 weights and inputs with a float32 state, beside float32 throughout."""
-    makes = {name: partial(ours, dtype=name) for name in ("float32", "bfloat16")}
+    makes = {name: partial(ours, dtype=name) for name in DTYPES}
     results: dict[str, dict[str, float]] = {}
     for workload in ("rl", "big"):
         shape = WORKLOADS[workload]

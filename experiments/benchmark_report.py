@@ -11,6 +11,7 @@ from experiments.timing import Entry
 
 SHOWN = ("gru_jax", "gru_jax before", "gru_jax vmap", "gru_jax devices", *PEERS)
 """In tables and figure; what trades memory is in the record."""
+DTYPES = ("float32", "bfloat16")
 
 
 def table(title: str, entries: Mapping[str, Entry]) -> str:
@@ -41,6 +42,31 @@ def markdown(workloads: Mapping[str, Any], names: Iterable[str] = SHOWN) -> str:
             for modes in workloads.values()
         ]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def markdown_memory(memory: Mapping[str, Mapping[str, int]]) -> str:
+    """The README's table: temporary megabytes by T."""
+    lengths = next(iter(memory.values()))
+    lines = [
+        "| temporary MB | " + " | ".join(f"T = {int(steps):,}" for steps in lengths) + " |",
+        "|---|" + "---|" * len(lengths),
+    ]
+    for name, row in memory.items():
+        lines.append(f"| {name} | " + " | ".join(f"{n / 1e6:.1f}" for n in row.values()) + " |")
+    return "\n".join(lines)
+
+
+def markdown_precision(precision: Mapping[str, Mapping[str, float]]) -> str:
+    """The README's table: bfloat16 beside float32."""
+    lines = [
+        "| workload | float32, ms | bfloat16, ms | largest error of hs | of dW_h, relative |",
+        "|---|---|---|---|---|",
+    ]
+    for name, row in precision.items():
+        times = [f"{row[f'train_{d}_ms']:.1f} / {row[f'forward_{d}_ms']:.1f}" for d in DTYPES]
+        errors = [f"{row[f'largest_error_of_{x}']:.4f}" for x in ("hs", "dw_h")]
+        lines.append(f"| {name} | " + " | ".join(times + errors) + " |")
     return "\n".join(lines)
 
 

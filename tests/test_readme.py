@@ -2,22 +2,32 @@
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from experiments.benchmark_report import markdown, markdown_memory, markdown_precision
+
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.S)
 RECORDED = ["shakespeare-default", "shakespeare-full"]
 
 
 @pytest.mark.usefixtures("jax_defaults")
 def test_the_example_learns():
-    (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.S)
     names = {}
-    exec(code, names)
+    exec(BLOCKS[0], names)
     variance = float(names["jnp"].var(names["targets"]))
     assert float(names["value"]) < 0.02 * variance
+
+
+@pytest.mark.parametrize("code", BLOCKS[1:], ids=range(1, len(BLOCKS)))
+def test_the_other_code_runs(code, tmp_path):
+    """In a process of its own, for one block sets the number of devices."""
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
 
 
 def test_there_are_two_set_up_commands():
@@ -56,7 +66,21 @@ def test_recorded_numbers(name):
     assert path.with_suffix(".png").exists()
 
 
+def test_the_benchmark_is_the_records():
+    path = ROOT / "experiments" / "results" / "benchmark-default.json"
+    record = json.loads(path.read_text(encoding="utf-8"))
+    results = record["results"]
+    assert markdown(results["workloads"]) in README
+    assert markdown_memory(results["memory"]) in README
+    assert markdown_precision(results["precision"]) in README
+    assert "experiments/results/benchmark-default.png" in README
+    for page in (README, (ROOT / "experiments" / "README.md").read_text(encoding="utf-8")):
+        (line,) = [line for line in page.splitlines() if f"results/{path.name})" in line]
+        assert record["surroundings"]["date"][:10] in line
+
+
 def test_every_record_is_shown():
-    assert {path.stem for path in (ROOT / "experiments" / "results").glob("*.json")} == set(
-        RECORDED
-    )
+    assert {path.stem for path in (ROOT / "experiments" / "results").glob("*.json")} == {
+        *RECORDED,
+        "benchmark-default",
+    }
