@@ -73,8 +73,12 @@ def input_projection(params: GRUParams, x: jax.Array, dtype: DTypeLike) -> Proje
     return product(x, w_z, dtype), product(x, w_r, dtype), product(x, w_n, dtype)
 
 
-def gates_of(params: GRUParams) -> Callable[[jax.Array, Projection], Gates]:
+def gates_of(
+    params: GRUParams, scale: jax.Array | None = None
+) -> Callable[[jax.Array, Projection], Gates]:
     """The rest of a step up to the gates, as a function of the state and the input's projection.
+
+    The state is multiplied by `scale` `[..., H]` where it enters the products.
 
     The weights are taken apart here, once: inside a loop XLA would not always move that out of it.
     The products with the state are one for all gates, which gains more than the slices out of it
@@ -84,6 +88,7 @@ def gates_of(params: GRUParams) -> Callable[[jax.Array, Projection], Gates]:
 
     def before(h: jax.Array, projection: Projection) -> Gates:
         x_z, x_r, x_n = projection
+        h = scaled(h, scale)
         u_z, u_r = jnp.split(product(h, w_zr, h.dtype), 2, axis=-1)
         z = jax.nn.sigmoid(biased(x_z + u_z, b_z))
         r = jax.nn.sigmoid(biased(x_r + u_r, b_r))
@@ -92,6 +97,7 @@ def gates_of(params: GRUParams) -> Callable[[jax.Array, Projection], Gates]:
 
     def after(h: jax.Array, projection: Projection) -> Gates:
         x_z, x_r, x_n = projection
+        h = scaled(h, scale)
         u_z, u_r, u_n = jnp.split(product(h, params.w_h, h.dtype), 3, axis=-1)
         z = jax.nn.sigmoid(biased(x_z + u_z, b_z))
         r = jax.nn.sigmoid(biased(x_r + u_r, b_r))
@@ -117,3 +123,8 @@ def product(x: jax.Array, w: jax.Array, dtype: DTypeLike) -> jax.Array:
 def biased(y: jax.Array, b: jax.Array | None) -> jax.Array:
     """The sum y + b, in y's dtype; y itself without a bias."""
     return y if b is None else y + jnp.broadcast_to(b.astype(y.dtype), y.shape)
+
+
+def scaled(h: jax.Array, scale: jax.Array | None) -> jax.Array:
+    """The states h `[..., H]`, or `[T, ..., H]`, times scale `[..., H]`; h itself without one."""
+    return h if scale is None else h * jnp.broadcast_to(scale, h.shape)

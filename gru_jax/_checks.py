@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,12 @@ def check_option(name: str, value: object, known: Sequence[str]) -> None:
     """Refuses an unknown option."""
     if value not in known:
         raise ValueError(f"{name} is {value!r}, but must be one of {', '.join(map(repr, known))}.")
+
+
+def check_rate(name: str, rate: float) -> None:
+    """Refuses a probability outside [0, 1)."""
+    if not 0 <= rate < 1:
+        raise ValueError(f"{name} is {rate}, but must be a rate in [0, 1).")
 
 
 def check_floating(name: str, dtype: DTypeLike) -> None:
@@ -72,10 +78,10 @@ def check_params(params: "GRUParams") -> "GRUParams":
     return params
 
 
-def check_state(name: str, params: "GRUParams", h: jax.Array, batch_shape: tuple[int, ...]) -> None:
+def check_state(name: str, params: Any, h: jax.Array, batch_shape: tuple[int, ...]) -> None:
     """Refuses a state of the wrong shape, or too narrow a dtype to carry."""
     check_shape(name, h, (*batch_shape, params.hidden_size), "(*batch, H)")
-    weights = params.w_h.dtype
+    weights = params.w_x.dtype
     floating = jnp.issubdtype(h.dtype, jnp.floating)
     wider = floating and h.dtype.itemsize > weights.itemsize
     if h.dtype != weights and not wider:
@@ -85,7 +91,7 @@ def check_state(name: str, params: "GRUParams", h: jax.Array, batch_shape: tuple
         )
 
 
-def check_input(name: str, params: "GRUParams", x: jax.Array, time_axes: int) -> None:
+def check_input(name: str, params: Any, x: jax.Array, time_axes: int) -> None:
     """Refuses an input without its feature axis, or of a dtype other than the parameters'."""
     meaning = "(T, *batch, I)" if time_axes else "(*batch, I)"
     if x.ndim <= time_axes or x.shape[-1] != params.input_size:

@@ -16,18 +16,19 @@ from ._checks import (
     check_input,
     check_option,
     check_params,
+    check_shape,
     check_size,
     check_state,
 )
 from ._params import GRUParams
-from ._scan import hide_masked, outputs, restart, scan_time, select
+from ._scan import outputs, prepare, restart, scan_time, select
 from ._tangent import state_tangents, weight_tangents
 
 Save = Literal["gates", "states", "chunks"]
 Stretch = Callable[[Any, Any], tuple[Any, Any]]
 """A stretch of steps: `(carry, inputs [T, ...]) -> (carry, outputs [T, ...])`, as in a scan."""
 Inputs = tuple[jax.Array, jax.Array | None, jax.Array | None]
-"""xs `[T, ..., I]`, mask `[T, ...]` and resets `[T, ...]`."""
+"""xs `[T, ..., I]`, mask `[T, ...]` or `[T, ..., H]`, and resets `[T, ...]`."""
 
 
 def gru_unroll(
@@ -40,6 +41,8 @@ def gru_unroll(
     reverse: bool = False,
     save: Save = "gates",
     unroll: int = 1,
+    state_scale: ArrayLike | None = None,
+    unit_mask: ArrayLike | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Runs the GRU over a sequence: the same numbers as `unroll(gru_step, ...)`, sooner.
 
@@ -67,6 +70,11 @@ def gru_unroll(
         "chunks": √T of the states, for very long sequences. The backward pass runs the recurrence
         again between them. The outputs `hs` need memory only as far as they are used.
       unroll: the number of steps per iteration of the compiled loop, as in `jax.lax.scan`.
+      state_scale: `[..., H]`, in h0's dtype. Multiplies the state where it enters the products
+        with W_h, not where it is copied: the dropout of Gal & Ghahramani 2016. A constant:
+        nothing is differentiated with respect to it.
+      unit_mask: bool `[T, ..., H]`. Where it is False a unit keeps its state: zoneout (Krueger et
+        al. 2017). Nothing is zeroed.
 
     Returns:
       `(h_last, hs)`: the state after the last unmasked step in the direction of travel
@@ -92,24 +100,35 @@ def gru_unroll(
     resets = check_flags("resets", resets, {xs.shape[:-1]})
     check_option("save", save, ("gates", "states", "chunks"))
     check_size("unroll", unroll)
-    if mask is not None and resets is not None:
-        resets = resets & mask  # a masked step's reset does not happen
-    inputs = hide_masked(xs, mask), mask, resets
+    if state_scale is not None:
+        state_scale = jax.lax.stop_gradient(as_array("state_scale", state_scale))
+        check_shape("state_scale", state_scale, h0.shape, "(*batch, H) like h0")
+    units = check_flags("unit_mask", unit_mask, {(*xs.shape[:1], *h0.shape)})
+    visible, happens, resets = prepare(xs, mask, resets)
+    if units is not None:
+        happens = units if mask is None else units & mask[..., None]
+    inputs = visible, happens, resets
     if save == "chunks":
-        run = jax.checkpoint(partial(_states, "gates", reverse, unroll, params))
-        steps = _even(len(xs), math.isqrt(len(xs)) + 1)
+        run = jax.checkpoint(partial(_states, "gates", reverse, unroll, params, state_scale))
+        steps = _even(len(visible), math.isqrt(len(visible)) + 1)
         h_last, states = _in_chunks(run, h0, inputs, steps, reverse)
     else:
-        h_last, states = _states(save, reverse, unroll, params, h0, inputs)
+        h_last, states = _states(save, reverse, unroll, params, state_scale, h0, inputs)
     return h_last, outputs(states, mask)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2))
 def _states(
-    save: Save, reverse: bool, unroll: int, params: GRUParams, h0: jax.Array, inputs: Inputs
+    save: Save,
+    reverse: bool,
+    unroll: int,
+    params: GRUParams,
+    scale: jax.Array | None,
+    h0: jax.Array,
+    inputs: Inputs,
 ) -> tuple[jax.Array, jax.Array]:
     """The last state and all states, masked ones repeating the one before."""
-    h_last, (states, _) = _run(False, reverse, unroll, params, h0, inputs)
+    h_last, (states, _) = _run(False, reverse, unroll, params, scale, h0, inputs)
     return h_last, states
 
 
@@ -117,10 +136,10 @@ def _states(
 def _states_jvp(
     save: Save, reverse: bool, unroll: int, primals: tuple[Any, ...], tangents: tuple[Any, ...]
 ) -> tuple[Any, Any]:
-    params, h0, inputs = primals
-    params_dot, h0_dot, (xs_dot, _, _) = tangents
-    h_last, (states, saved) = _run(save == "gates", reverse, unroll, params, h0, inputs)
-    gates, dots = gates_of(params), weight_tangents(params_dot)
+    params, scale, h0, inputs = primals
+    params_dot, _, h0_dot, (xs_dot, _, _) = tangents
+    h_last, (states, saved) = _run(save == "gates", reverse, unroll, params, scale, h0, inputs)
+    gates, dots = gates_of(params, scale), weight_tangents(params_dot)
 
     @jax.checkpoint  # what is computed from the states here is not kept for the backward pass
     def stretch(carry: Any, steps: Any) -> tuple[Any, jax.Array]:
@@ -134,7 +153,7 @@ def _states_jvp(
         if mask is not None:  # z = 0 leaves the state, and its tangent, as they are
             found = found._replace(z=select(mask, found.z, jnp.zeros_like(found.z)))
         h_dot, states_dot = state_tangents(
-            params, dots, before, found, xs, xs_dot, h_dot, resets, reverse, unroll
+            params, dots, before, found, xs, xs_dot, h_dot, resets, scale, reverse, unroll
         )
         return (h, h_dot), states_dot
 
@@ -148,11 +167,12 @@ def _run(
     reverse: bool,
     unroll: int,
     params: GRUParams,
+    scale: jax.Array | None,
     h0: jax.Array,
     inputs: Inputs,
 ) -> tuple[jax.Array, tuple[jax.Array, Gates | None]]:
     """The last state, all states, and all gates if asked for."""
-    gates = gates_of(params)
+    gates = gates_of(params, scale)
 
     def step(h: jax.Array, projection: Any) -> tuple[jax.Array, Gates | None]:
         found = gates(h, projection)

@@ -62,12 +62,13 @@ class _Initializers(NamedTuple):
     b_hn: Initializer = jinit.zeros
 
 
-def _per_gate(initializer: Initializer) -> Initializer:
-    """Draws the three gate blocks of a `[rows, 3H]` matrix independently, each as `[rows, H]`."""
+def per_gate(initializer: Initializer, gates: int = 3) -> Initializer:
+    """Draws the gate blocks of a `[rows, 3H]` matrix independently, each as `[rows, H]`."""
 
     def init(key: jax.Array, shape: Sequence[int], dtype: Any) -> jax.Array:
         rows, columns = shape
-        blocks = [initializer(k, (rows, columns // 3), dtype) for k in jax.random.split(key, 3)]
+        size = rows, columns // gates
+        blocks = [initializer(block_key, size, dtype) for block_key in jax.random.split(key, gates)]
         return jnp.concatenate(blocks, axis=1)
 
     return init
@@ -98,11 +99,11 @@ def _torch_bias(key: jax.Array, shape: Sequence[int], dtype: Any) -> jax.Array:
 # matrices as wholes, so its fan-out is 3H and its recurrent rows, not gates, are orthonormal.
 _PRESETS: dict[str, _Initializers] = {
     # flax.linen.GRUCell
-    "linen": _Initializers(_per_gate(jinit.lecun_normal()), _per_gate(jinit.orthogonal())),
+    "linen": _Initializers(per_gate(jinit.lecun_normal()), per_gate(jinit.orthogonal())),
     # torch.nn.GRU.reset_parameters
     "torch": _Initializers(_torch_matrix, _torch_matrix, _torch_bias, _torch_vector),
     # haiku.GRU: VarianceScaling() = lecun_normal, for both
-    "haiku": _Initializers(jinit.lecun_normal(), _per_gate(jinit.lecun_normal())),
+    "haiku": _Initializers(jinit.lecun_normal(), per_gate(jinit.lecun_normal())),
     # keras.layers.GRU
     "keras": _Initializers(jinit.glorot_uniform(), jinit.orthogonal()),
 }
@@ -165,8 +166,8 @@ def init_gru(
     check_floating("dtype", dtype)
 
     defaults = _PRESETS[preset]
-    w_x_init = _per_gate(w_x_init) if w_x_init else defaults.w_x
-    w_h_init = _per_gate(w_h_init) if w_h_init else defaults.w_h
+    w_x_init = per_gate(w_x_init) if w_x_init else defaults.w_x
+    w_h_init = per_gate(w_h_init) if w_h_init else defaults.w_h
     b_init = b_init or defaults.b
     b_hn_init = b_hn_init or defaults.b_hn
     width = 3 * hidden_size
@@ -188,13 +189,24 @@ def draw(init: Initializer, key: jax.Array, shape: tuple[int, ...], dtype: DType
     return init(key, shape, drawn_dtype).astype(dtype)
 
 
-def zero_state(params: GRUParams, batch_shape: Sequence[int] = ()) -> jax.Array:
+def zero_state(params: Any, batch_shape: Sequence[int] = ()) -> Any:
     """Returns the zero state `[*batch_shape, H]` in the parameters' dtype.
+
+    Args:
+      params: a `GRUParams`, the parameters of another cell, or a whole `GRUStack`, whose states
+        are a tuple with one for each layer.
+      batch_shape: the batch axes.
 
     >>> import jax, gru_jax
     >>> params = gru_jax.init_gru(jax.random.key(0), 3, 5)
     >>> gru_jax.zero_state(params, (2,)).shape
     (2, 5)
     """
-    dtype = jax.dtypes.canonicalize_dtype(params.w_h.dtype)  # NumPy's float64 without x64
-    return jnp.zeros((*batch_shape, params.hidden_size), dtype)
+    # canonical: NumPy's float64 without x64
+    dtype = jax.dtypes.canonicalize_dtype(jax.tree.leaves(params)[0].dtype)
+    return jax.tree.map(lambda size: jnp.zeros((*batch_shape, size), dtype), state_size(params))
+
+
+def state_size(params: Any) -> Any:
+    """What the state of a cell consists of: H, or a pytree of sizes where the parameters say so."""
+    return params.state_size if hasattr(params, "state_size") else params.hidden_size

@@ -74,7 +74,7 @@ def unroll(
     h_last, (states, _) = scan_time(
         lambda h, x: (step(params, h, x), None),
         h0,
-        (hide_masked(xs, mask), mask, resets),
+        prepare(xs, mask, resets),
         reverse=reverse,
         unroll=unroll,
     )
@@ -89,15 +89,17 @@ def scan_time(
     reverse: bool,
     unroll: int,
 ) -> tuple[Any, tuple[Any, Any]]:
-    """The scan of `unroll` over inputs `(xs, mask, resets)`, checked and with the masked hidden.
+    """The scan of `unroll` over inputs `(xs, mask, resets)`, checked and prepared.
 
     The step gives the next state and anything else; returned are the last state, and all states
-    and everything else stacked over time. Where a step is masked the state is the one before.
+    and everything else stacked over time. Where a step is masked the state is the one before; a
+    mask `[T, ..., H]` does so for single units.
     """
 
     def body(h: Any, inputs: tuple[Any, Any, Any]) -> tuple[Any, tuple[Any, Any]]:
         x, happens, resets_here = inputs
-        new, other = step(restart(h, resets_here), x)
+        h = restart(h, resets_here)
+        new, other = step(h, x)
         if happens is not None:
             new = select(happens, new, h)
         return new, (new, other)
@@ -115,13 +117,30 @@ def outputs(states: Any, mask: jax.Array | None) -> Any:
     return states if mask is None else select(mask, states, _zeros_like(states))
 
 
-def hide_masked(xs: Any, mask: jax.Array | None) -> Any:
-    """Puts zeros in place of masked inputs.
+def prepare(
+    xs: Any, mask: jax.Array | None, resets: jax.Array | None
+) -> tuple[Any, jax.Array | None, jax.Array | None]:
+    """Puts zeros in place of masked inputs, and takes out masked resets, which do not happen.
 
     Selecting the old state already makes a masked step's gradient zero, but the backward pass
     multiplies that zero by the step's derivatives and the input, and 0 · inf or 0 · NaN is NaN.
     """
-    return xs if mask is None else select(mask, xs, _zeros_like(xs))
+    if mask is None:
+        return xs, mask, resets
+    return select(mask, xs, _zeros_like(xs)), mask, None if resets is None else resets & mask
+
+
+def resets_from_behind(mask: jax.Array | None, resets: jax.Array) -> jax.Array:
+    """The resets for travelling backwards between the same episodes.
+
+    A step needs one where the next unmasked step has one. An episode's number grows with each
+    reset, so that the next unmasked step's is the smallest of the unmasked ones to come.
+    """
+    episodes = jnp.cumsum(resets, axis=0, dtype=jnp.int32)
+    none = jnp.full((1, *resets.shape[1:]), len(resets) + 1, jnp.int32)  # more than there can be
+    seen = episodes if mask is None else jnp.where(mask, episodes, none)
+    later = jnp.concatenate([jax.lax.cummin(seen, axis=0, reverse=True), none])[1:]
+    return (later > episodes) & (later < none)
 
 
 def sequence_mask(lengths: ArrayLike, max_length: int) -> jax.Array:

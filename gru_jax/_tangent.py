@@ -17,7 +17,8 @@ where c_z, c_r, c_n, c_u are what the tangents of inputs, weights and biases add
 of the gates and to u: c_z = ẋ W_xz + x Ẇ_xz + h Ẇ_hz + ḃ_z, and so on. All but ḣ is known for all
 steps before the loop. JAX's transpose of this loop is backpropagation through time, with one
 product per step (two for "before"); the transpose of x Ẇ and h Ẇ is the gradient of the weights,
-one product over all steps for each matrix.
+one product over all steps for each matrix. Where the state is scaled before it enters the products,
+so are h and ḣ next to W and Ẇ, in m, ṁ and E; not in (1 − z) ∘ ḣ and C_z.
 """
 
 from collections.abc import Sequence
@@ -27,7 +28,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from ._cell import Gates, biased, input_projection, product
+from ._cell import Gates, biased, input_projection, product, scaled
 from ._params import GRUParams
 from ._scan import restart
 
@@ -69,6 +70,7 @@ def state_tangents(
     xs_dot: jax.Array,
     h_dot: jax.Array,
     resets: jax.Array | None,
+    scale: jax.Array | None,
     reverse: bool,
     unroll: int,
 ) -> tuple[jax.Array, jax.Array]:
@@ -83,17 +85,19 @@ def state_tangents(
       xs_dot: their tangents.
       h_dot: the tangent of the first state `[..., H]`.
       resets: bool `[T, ...]`.
+      scale: what the state is multiplied with where it enters the products `[..., H]`.
       reverse: as in `gru_unroll`.
       unroll: as in `gru_unroll`.
     """
     z, r, n, u = found
     dtype = h.dtype
+    keep = 1 - z
+    to_z = (n - h) * z * keep
+    h = scaled(h, scale)  # as it enters the products, from here on
     x_z, x_r, x_n = input_projection(params, xs_dot, dtype)
     c_z = biased(x_z + _times(xs, dots.w_x[0], dtype) + _times(h, dots.w_h[0], dtype), dots.b[0])
     c_r = biased(x_r + _times(xs, dots.w_x[1], dtype) + _times(h, dots.w_h[1], dtype), dots.b[1])
     c_n = biased(x_n + _times(xs, dots.w_x[2], dtype), dots.b[2])
-    keep = 1 - z
-    to_z = (n - h) * z * keep
     to_n = z * (1 - n * n)
 
     # No transcendental function is left for the loops, which are a product and a few fused passes.
@@ -107,8 +111,9 @@ def state_tangents(
         def body(h_dot: jax.Array, step: Any) -> tuple[jax.Array, jax.Array]:
             keep, to_z, to_n, to_m, r, g, m_dot, resets_here = step
             h_dot = restart(h_dot, resets_here)
-            u_z, u_r = jnp.split(product(h_dot, w_zr, dtype), 2, axis=-1)
-            m_dot = r * h_dot + to_m * u_r + m_dot
+            in_dot = scaled(h_dot, scale)
+            u_z, u_r = jnp.split(product(in_dot, w_zr, dtype), 2, axis=-1)
+            m_dot = r * in_dot + to_m * u_r + m_dot
             h_dot = keep * h_dot + to_z * u_z + to_n * product(m_dot, w_n, dtype) + g
             return h_dot, h_dot
 
@@ -121,7 +126,8 @@ def state_tangents(
         def body(h_dot: jax.Array, step: Any) -> tuple[jax.Array, jax.Array]:
             keep, to_z, to_r, to_u, g, resets_here = step
             h_dot = restart(h_dot, resets_here)
-            u_z, u_r, u_n = jnp.split(product(h_dot, params.w_h, dtype), 3, axis=-1)
+            in_dot = scaled(h_dot, scale)
+            u_z, u_r, u_n = jnp.split(product(in_dot, params.w_h, dtype), 3, axis=-1)
             h_dot = keep * h_dot + to_z * u_z + to_r * u_r + to_u * u_n + g
             return h_dot, h_dot
 

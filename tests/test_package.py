@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from types import ModuleType
 
 import jax
 import pytest
@@ -9,15 +10,37 @@ import pytest
 import gru_jax
 
 NAMES = {
+    "Bidirectional",
     "GRUParams",
+    "GRUStack",
+    "LSTMParams",
+    "LSTMState",
+    "LayerNormGRUParams",
+    "MGUParams",
+    "MinGRUParams",
+    "RNNParams",
     "ReadoutParams",
     "generate",
     "generate_step",
+    "gru_stack_step",
+    "gru_stack_unroll",
     "gru_step",
     "gru_unroll",
     "init_gru",
+    "init_gru_stack",
+    "init_layer_norm_gru",
+    "init_lstm",
+    "init_mgu",
+    "init_min_gru",
     "init_readout",
+    "init_rnn",
+    "layer_norm_gru_step",
+    "lstm_step",
+    "mgu_step",
+    "min_gru_step",
+    "min_gru_unroll",
     "readout",
+    "rnn_step",
     "sequence_mask",
     "unroll",
     "zero_state",
@@ -25,7 +48,12 @@ NAMES = {
 
 
 def test_public_names():
-    assert {name for name in vars(gru_jax) if not name.startswith("_")} == NAMES
+    public = {
+        name
+        for name, value in vars(gru_jax).items()
+        if not name.startswith("_") and not isinstance(value, ModuleType)
+    }
+    assert public == NAMES
 
 
 @pytest.mark.parametrize("name", sorted(NAMES))
@@ -54,7 +82,14 @@ def test_import_changes_no_configuration():
 
 @pytest.mark.parametrize(
     "function",
-    [gru_jax.gru_step, gru_jax.gru_unroll, gru_jax.unroll, gru_jax.generate, gru_jax.readout],
+    [
+        gru_jax.gru_step,
+        gru_jax.gru_unroll,
+        gru_jax.gru_stack_unroll,
+        gru_jax.unroll,
+        gru_jax.generate,
+        gru_jax.readout,
+    ],
 )
 def test_nothing_is_jitted_behind_the_callers_back(function):
     """The caller decides what is compiled with what."""

@@ -1,0 +1,287 @@
+"""Layers and directions: GRUs, or any other cells, on top of each other."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from ._cell import gru_step
+from ._checks import as_array, check_flags, check_rate
+from ._fast import Save
+from ._layer import (
+    Step,
+    check_connected,
+    connect,
+    drop,
+    dtype_of,
+    expected,
+    output,
+    run_layer,
+)
+from ._params import init_gru, state_size, zero_state
+from ._scan import prepare, resets_from_behind
+
+
+class Bidirectional(NamedTuple):
+    """Two of the same for a layer of a `GRUStack` that runs both ways: parameters, or states.
+
+    Attributes:
+      forward: of the direction from the first step to the last.
+      backward: of the direction from each row's last unmasked step to the first.
+    """
+
+    forward: Any
+    backward: Any
+
+    @property
+    def state_size(self) -> "Bidirectional":
+        """The sizes of both directions' states."""
+        return Bidirectional(state_size(self.forward), state_size(self.backward))
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class GRUStack:
+    """Layers, from the input up; a pytree.
+
+    Attributes:
+      layers: a layer is a `GRUParams`, or `Bidirectional(forward, backward)` of two, or the
+        parameters of any other cell.
+    """
+
+    layers: tuple[Any, ...]
+
+    @property
+    def state_size(self) -> tuple[Any, ...]:
+        """The size of every layer's state."""
+        return tuple(map(state_size, self.layers))
+
+
+def init_gru_stack(
+    key: jax.Array,
+    input_size: int,
+    hidden_sizes: Sequence[int],
+    *,
+    bidirectional: bool = False,
+    init: Callable[..., Any] = init_gru,
+    **options: Any,
+) -> GRUStack:
+    """Draws the layers of a stack.
+
+    Args:
+      key: the key is consumed.
+      input_size: I.
+      hidden_sizes: H of each layer, from the input up.
+      bidirectional: whether every layer runs in both directions; the next one reads both states.
+        A stack that mixes is made by hand: `GRUStack((Bidirectional(...), init_gru(...)))`.
+      init: the initialiser of a cell, `(key, input_size, hidden_size, **options) -> params`.
+      **options: passed on to `init`; for `init_gru` `reset`, `bias`, `dtype`, `preset`, ...
+
+    Returns:
+      A `GRUStack`.
+
+    Raises:
+      ValueError: no layer, or what `init` refuses.
+
+    >>> import jax, gru_jax
+    >>> stack = gru_jax.init_gru_stack(jax.random.key(0), 3, (5, 4), bidirectional=True)
+    >>> stack.layers[1].backward.w_x.shape
+    (10, 12)
+    """
+    if not hidden_sizes:
+        raise ValueError("hidden_sizes is empty, but must have a size for each layer.")
+    layers = []
+    for layer_key, hidden_size in zip(
+        jax.random.split(key, len(hidden_sizes)), hidden_sizes, strict=True
+    ):
+        if bidirectional:
+            forward_key, backward_key = jax.random.split(layer_key)
+            forward = init(forward_key, input_size, hidden_size, **options)
+            backward = init(backward_key, input_size, hidden_size, **options)
+            layers.append(Bidirectional(forward, backward))
+        else:
+            layers.append(init(layer_key, input_size, hidden_size, **options))
+        input_size = hidden_size * (2 if bidirectional else 1)
+    return GRUStack(tuple(layers))
+
+
+def gru_stack_step(
+    stack: GRUStack,
+    hs: Sequence[Any] | None,
+    x: ArrayLike,
+    *,
+    step: Step = gru_step,
+    residual: bool = False,
+    zoneout: float = 0.0,
+) -> tuple[tuple[Any, ...], jax.Array]:
+    """One step of every layer, for streams: as `gru_stack_unroll` without a key, step by step.
+
+    Args:
+      stack: the layers, none of them bidirectional.
+      hs: the state of each layer; None, of all or of one layer, stands for zeros.
+      x: the input `[..., I]`.
+      step: the cell.
+      residual: see `gru_stack_unroll`.
+      zoneout: see `gru_stack_unroll`.
+
+    Returns:
+      `(hs, y)`: the next states, and the last layer's output `[..., H]`.
+
+    Raises:
+      ValueError: a bidirectional layer, the wrong number of states, or what `step` refuses.
+
+    >>> import jax, jax.numpy as jnp, gru_jax
+    >>> stack = gru_jax.init_gru_stack(jax.random.key(0), 3, (5, 4))
+    >>> hs = None
+    >>> for x in jnp.ones((7, 3)):
+    ...     hs, y = gru_jax.gru_stack_step(stack, hs, x)
+    >>> [h.shape for h in hs], y.shape
+    ([(5,), (4,)], (4,))
+    """
+    x = as_array("x", x)
+    check_rate("zoneout", zoneout)
+    if any(isinstance(layer, Bidirectional) for layer in stack.layers):
+        raise ValueError("stack has a bidirectional layer, which needs the whole sequence.")
+    news, connected = [], not residual
+    states = _states("hs", stack, hs, x.shape[:-1])
+    for i, (params, h) in enumerate(zip(stack.layers, states, strict=True)):
+        new = expected(step, zoneout)(params, h, x.astype(dtype_of(params)) if i else x)
+        news.append(new)
+        x, this = connect(residual, x, output(new))
+        connected |= this
+    check_connected(connected)
+    return tuple(news), x
+
+
+def gru_stack_unroll(
+    stack: GRUStack,
+    h0s: Sequence[Any] | None,
+    xs: ArrayLike,
+    *,
+    mask: ArrayLike | None = None,
+    resets: ArrayLike | None = None,
+    step: Step = gru_step,
+    residual: bool = False,
+    dropout: float = 0.0,
+    input_dropout: float = 0.0,
+    recurrent_dropout: float = 0.0,
+    zoneout: float = 0.0,
+    key: jax.Array | None = None,
+    save: Save = "gates",
+) -> tuple[tuple[Any, ...], jax.Array]:
+    """Runs a stack over a sequence, one layer after the other, each by `gru_unroll`.
+
+    Every layer reads the outputs of the one below; a bidirectional one puts out its two states
+    side by side, `[T, ..., 2H]`. Backwards, a row starts at its last unmasked step, and a reset at
+    t separates t from t − 1 as it does forwards.
+
+    The key decides what the noise does. With a key it is drawn, for training:
+
+    - dropout: zeroes each input of the second and higher layers, anew at each step, and scales
+      the rest by 1 / (1 − rate), as `torch.nn.GRU`;
+    - input_dropout: the same for the inputs of every layer, but with one draw for all steps;
+    - recurrent_dropout: the same for the state where it enters a layer's products, with one draw
+      for all steps; it is copied whole. Both after Gal & Ghahramani 2016;
+    - zoneout: lets each unit keep its old state, drawn anew at each step (Krueger et al. 2017).
+
+    Without a key, for evaluation, dropouts do nothing and zoneout takes its expectation,
+    h ← rate · h + (1 − rate) · h', for which each layer runs by `unroll`.
+
+    Args:
+      stack: the layers.
+      h0s: the first state of each layer, `Bidirectional(forward, backward)` for one that runs both
+        ways; None, of all or of one layer, stands for zeros.
+      xs: the inputs `[T, ..., I]`. T may be 0.
+      mask: bool `[T, ...]`; see `unroll`.
+      resets: bool `[T, ...]`; see `unroll`.
+      step: the cell. Any other than `gru_step` runs by `unroll`, without recurrent_dropout and
+        zoneout. Of a state with several parts the first is the output.
+      residual: whether layers whose inputs are as wide as their outputs put out the sum of both.
+      dropout: a rate, see above; like all rates a Python number in [0, 1).
+      input_dropout: a rate.
+      recurrent_dropout: a rate.
+      zoneout: a rate.
+      key: the key is consumed; None evaluates.
+      save: see `gru_unroll`.
+
+    Returns:
+      `(h_lasts, hs)`: the last state of each layer, shaped as `h0s`, and the last layer's outputs
+      `[T, ..., H]` or `[T, ..., 2H]`, zero where masked.
+
+    Raises:
+      ValueError: the wrong number of states, a rate outside [0, 1), noise for a cell that does
+        not take it, `residual` without layers it could be for, or what the cell refuses.
+
+    >>> import jax, jax.numpy as jnp, gru_jax
+    >>> stack = gru_jax.init_gru_stack(jax.random.key(0), 3, (5, 4), bidirectional=True)
+    >>> xs = jnp.ones((7, 2, 3))
+    >>> h_lasts, hs = gru_jax.gru_stack_unroll(stack, None, xs)
+    >>> h_lasts[0].forward.shape, hs.shape
+    ((2, 5), (7, 2, 8))
+    """
+    xs = as_array("xs", xs)
+    for name, rate in (
+        ("dropout", dropout),
+        ("input_dropout", input_dropout),
+        ("recurrent_dropout", recurrent_dropout),
+        ("zoneout", zoneout),
+    ):
+        check_rate(name, rate)
+    if step is not gru_step and (recurrent_dropout or zoneout):
+        raise ValueError("recurrent_dropout and zoneout are for step=gru_step only.")
+    mask = check_flags("mask", mask, {xs.shape[:-1]})
+    resets = check_flags("resets", resets, {xs.shape[:-1]})
+    hs, mask, resets = prepare(xs, mask, resets)
+    run = partial(run_layer, step, mask, recurrent_dropout, zoneout, save)
+    h_lasts, connected = [], not residual
+    states = _states("h0s", stack, h0s, hs.shape[1:-1])
+    for i, (params, h0) in enumerate(zip(stack.layers, states, strict=True)):
+        # outputs may be wider than the weights; the user's own inputs are left to the cell's check
+        inputs, keys = hs.astype(dtype_of(params)) if i else hs, [key, key]
+        if key is not None:
+            each, whole, *keys = jax.random.split(jax.random.fold_in(key, i), 4)
+            if dropout and i > 0:
+                inputs *= drop(each, dropout, inputs.shape, inputs.dtype)
+            if input_dropout:
+                inputs *= drop(whole, input_dropout, inputs.shape[1:], inputs.dtype)[None]
+        try:
+            if isinstance(params, Bidirectional):
+                back = None if resets is None else resets_from_behind(mask, resets)
+                there, left = run(params.forward, h0.forward, inputs, resets, False, keys[0])
+                here, right = run(params.backward, h0.backward, inputs, back, True, keys[1])
+                h_last, ys = Bidirectional(there, here), jnp.concatenate([left, right], axis=-1)
+            else:
+                h_last, ys = run(params, h0, inputs, resets, False, keys[0])
+        except ValueError as error:
+            error.add_note(f"This is layer {i} of the stack.")
+            raise
+        h_lasts.append(h_last)
+        hs, this = connect(residual, hs, ys)
+        connected |= this
+    check_connected(connected)
+    return tuple(h_lasts), hs
+
+
+def _states(name: str, stack: GRUStack, hs: Any, batch_shape: tuple[int, ...]) -> list[Any]:
+    """A state for each layer, zeros for None."""
+    if hs is None:
+        hs = [None] * len(stack.layers)
+    if len(hs) != len(stack.layers):
+        raise ValueError(
+            f"{name} has {len(hs)} states, but must have {len(stack.layers)}, one for each layer."
+        )
+    states = []
+    for i, (params, h) in enumerate(zip(stack.layers, hs, strict=True)):
+        if h is None:
+            h = zero_state(params, batch_shape)
+        if isinstance(params, Bidirectional) != isinstance(h, Bidirectional):
+            raise ValueError(
+                f"{name}[{i}] is a {type(h).__name__}, but layer {i} is a {type(params).__name__}: "
+                "a layer that runs both ways takes Bidirectional(forward, backward), no other does."
+            )
+        states.append(jax.tree.map(partial(as_array, f"{name}[{i}]"), h))
+    return states
