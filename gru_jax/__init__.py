@@ -1,5 +1,6 @@
 """The GRU for JAX: pure functions over parameter pytrees."""
 
+from . import convert as convert
 from ._cell import gru_step as gru_step
 from ._cells import LSTMParams as LSTMParams
 from ._cells import LSTMState as LSTMState

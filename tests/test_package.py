@@ -54,6 +54,7 @@ def test_public_names():
         if not name.startswith("_") and not isinstance(value, ModuleType)
     }
     assert public == NAMES
+    assert isinstance(gru_jax.convert, ModuleType)
 
 
 @pytest.mark.parametrize("name", sorted(NAMES))

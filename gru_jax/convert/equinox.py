@@ -1,0 +1,62 @@
+"""Equinox: the arrays of `equinox.nn.GRUCell`."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from .._params import GRUParams
+from ._entries import biases, from_rzn, hidden_size, read, require, reset_of, to_rzn
+
+
+def from_equinox(arrays: Mapping[str, Any]) -> GRUParams:
+    """Takes the arrays of an `equinox.nn.GRUCell`.
+
+    Lossless, with z negated and the gates, r | z | n there, reordered.
+
+    Args:
+      arrays: {"weight_ih": `[3H, I]`, "weight_hh": `[3H, H]`, "bias": `[3H]`, "bias_n": `[H]`},
+        the attributes of the cell by these names; both biases None, or absent, with
+        use_bias=False.
+
+    Returns:
+      A `GRUParams` with reset="after".
+
+    Raises:
+      ValueError: an entry missing, unknown or of the wrong shape.
+
+    >>> import numpy as np
+    >>> from gru_jax import convert
+    >>> arrays = {"weight_ih": np.ones((15, 3)), "weight_hh": np.ones((15, 5))}
+    >>> convert.from_equinox(arrays).hidden_size
+    5
+    """
+    what = "equinox.nn.GRUCell"
+    names = ["weight_ih", "weight_hh", "bias", "bias_n"]
+    if arrays.get("bias") is None and arrays.get("bias_n") is None:
+        names = names[:2]
+    w_ih, w_hh, *b = read(what, arrays, names)
+    hidden = hidden_size(what, "weight_hh", w_hh, axis=0)
+    require(what, "weight_ih", w_ih, (3 * hidden, *w_ih.shape[1:2]), "(3H, I)")
+    bias = b_hn = None
+    if b:
+        bias, b_hn = b
+        require(what, "bias", bias, (3 * hidden,), "(3H,)")
+        require(what, "bias_n", b_hn, (hidden,), "(H,)")
+        bias = from_rzn(bias)
+    return GRUParams(from_rzn(w_ih.T), from_rzn(w_hh.T), bias, b_hn, "after")
+
+
+def to_equinox(params: GRUParams) -> dict[str, jax.Array]:
+    """The inverse of `from_equinox`; without biases the result has none.
+
+    `equinox.tree_at(lambda cell: [getattr(cell, name) for name in arrays], cell,
+    list(arrays.values()))` puts the result into a cell.
+
+    Raises:
+      ValueError: reset="before".
+    """
+    reset_of("equinox.nn.GRUCell", params, "after")
+    arrays = {"weight_ih": to_rzn(params.w_x).T, "weight_hh": to_rzn(params.w_h).T}
+    both = biases(params)
+    return arrays if both is None else arrays | {"bias": to_rzn(both[0]), "bias_n": both[1]}

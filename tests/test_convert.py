@@ -1,0 +1,694 @@
+"""Conversions, against the frameworks themselves: values, gradients, there-and-back.
+
+A framework that is not installed skips by name. Sizes all differ, no bias is zero, T > 1.
+"""
+
+import dataclasses
+import os
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from common import B, H, I, T, assert_close, random_inputs, random_params
+
+import gru_jax
+from gru_jax import Bidirectional, GRUStack, convert
+
+os.environ.setdefault("KERAS_BACKEND", "jax")
+# what imports of the peers warn about is theirs to mend
+pytestmark = [
+    pytest.mark.filterwarnings("ignore"),
+    pytest.mark.usefixtures("jax_defaults"),
+]
+BIAS = pytest.mark.parametrize("bias", [True, False])
+
+
+def draw(*shape, seed=0):
+    return (np.random.default_rng(seed).normal(size=shape) / np.sqrt(H)).astype(np.float32)
+
+
+def randomised(tree, seed=0):
+    """Normal numbers in place of every array."""
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(
+        lambda leaf: (rng.normal(size=leaf.shape) / np.sqrt(H)).astype(np.float32), tree
+    )
+
+
+def numpy_tree(tree):
+    return jax.tree.map(np.asarray, tree)
+
+
+def assert_same(actual, expected):
+    """Exactly the same tree."""
+    assert jax.tree.structure(actual) == jax.tree.structure(expected)
+    assert_close(actual, expected, rtol=0, atol=0)
+
+
+# Each peer: weights as it hands them out, and its function (weights, h0, xs) -> hs, in JAX.
+
+
+def linen():
+    nn = pytest.importorskip("flax.linen")
+    layer = nn.RNN(nn.GRUCell(H), time_major=True)
+    weights = layer.init(jax.random.key(0), jnp.zeros((T, B, I)))["params"]["cell"]
+
+    def run(weights, h0, xs):
+        return layer.apply({"params": {"cell": weights}}, xs, initial_carry=h0)
+
+    return randomised(weights), run
+
+
+def nnx():
+    nnx = pytest.importorskip("flax.nnx")
+    cell = nnx.GRUCell(I, H, rngs=nnx.Rngs(0))
+    weights = nnx.to_pure_dict(nnx.state(cell, nnx.Param))
+
+    def run(weights, h0, xs):
+        graph, state = nnx.split(cell, nnx.Param)
+        nnx.replace_by_pure_dict(state, weights)
+        return nnx.RNN(nnx.merge(graph, state), time_major=True)(xs, initial_carry=h0)
+
+    return randomised(weights), run
+
+
+def haiku():
+    hk = pytest.importorskip("haiku")
+    layer = hk.without_apply_rng(
+        hk.transform(lambda h0, xs: hk.dynamic_unroll(hk.GRU(H), xs, h0)[0])
+    )
+    weights = layer.init(jax.random.key(0), jnp.zeros((B, H)), jnp.zeros((T, B, I)))["gru"]
+    return randomised(weights), lambda weights, h0, xs: layer.apply({"gru": weights}, h0, xs)
+
+
+def equinox(bias=True):
+    eqx = pytest.importorskip("equinox")
+    cell = eqx.nn.GRUCell(I, H, use_bias=bias, key=jax.random.key(0))
+    names = ("weight_ih", "weight_hh", "bias", "bias_n")[: 4 if bias else 2]
+
+    def run(weights, h0, xs):
+        full = eqx.tree_at(
+            lambda c: [getattr(c, name) for name in weights], cell, [*weights.values()]
+        )
+        step = jax.vmap(full)
+
+        def body(h, x):
+            h = step(x, h)
+            return h, h
+
+        return jax.lax.scan(body, h0, xs)[1]
+
+    return randomised({name: getattr(cell, name) for name in names}), run
+
+
+def keras(reset_after, bias=True):
+    keras = pytest.importorskip("keras")
+    layer = keras.layers.GRU(H, return_sequences=True, reset_after=reset_after, use_bias=bias)
+    layer.build((B, T, I))
+    names = [variable.name for variable in layer.cell.weights]
+    rest = [variable.value for variable in layer.non_trainable_variables]
+    weights = {v.name: np.asarray(v.value) for v in layer.cell.weights}
+
+    def run(weights, h0, xs):
+        arrays = [jnp.asarray(weights[name]) for name in names]
+        hs, _ = layer.stateless_call(arrays, rest, jnp.swapaxes(xs, 0, 1), initial_state=[h0])
+        return jnp.swapaxes(hs, 0, 1)
+
+    return randomised(weights), run
+
+
+PEERS = {
+    "linen": (linen, convert.from_linen, convert.to_linen),
+    "nnx": (nnx, convert.from_nnx, convert.to_nnx),
+    "haiku": (haiku, convert.from_haiku, convert.to_haiku),
+    "equinox": (equinox, convert.from_equinox, convert.to_equinox),
+    "equinox without bias": (lambda: equinox(False), convert.from_equinox, convert.to_equinox),
+    "keras after": (lambda: keras(True), convert.from_keras, convert.to_keras),
+    "keras after without bias": (
+        lambda: keras(True, False),
+        convert.from_keras,
+        convert.to_keras,
+    ),
+    "keras before": (
+        lambda: keras(False),
+        lambda w: convert.from_keras(w, reset_after=False),
+        convert.to_keras,
+    ),
+    "keras before without bias": (
+        lambda: keras(False, False),
+        lambda w: convert.from_keras(w, reset_after=False),
+        convert.to_keras,
+    ),
+}
+EACH = pytest.mark.parametrize("peer", PEERS)
+
+
+def our_hs(params, h0, xs):
+    return gru_jax.gru_unroll(params, h0, xs)[1]
+
+
+@EACH
+def test_their_weights_give_their_numbers_and_ours_give_ours(peer):
+    make, from_peer, to_peer = PEERS[peer]
+    weights, run = make()
+    h0, xs = random_inputs()
+    params = from_peer(weights)
+    assert_close(our_hs(params, h0, xs), run(weights, h0, xs))
+    ours = random_params(1, reset=params.reset, bias=params.b is not None)
+    if peer == "nnx":
+        ours = dataclasses.replace(ours, b_hn=None)
+    assert_close(run(numpy_tree(to_peer(ours)), h0, xs), our_hs(ours, h0, xs))
+
+
+@EACH
+def test_there_and_back_is_exact(peer):
+    make, from_peer, to_peer = PEERS[peer]
+    weights, _ = make()
+    params = from_peer(weights)
+    assert_same(from_peer(to_peer(params)), params)
+    if not peer.startswith("keras after"):  # whose two biases of z and r are added up
+        assert_same(to_peer(params), jax.tree.map(jnp.asarray, weights))
+    ours = random_params(reset=params.reset, bias=params.b is not None)
+    if peer == "nnx":
+        ours = dataclasses.replace(ours, b_hn=None)
+    assert_same(from_peer(to_peer(ours)), ours)
+
+
+@EACH
+def test_gradients(peer):
+    """With respect to their weights, through the conversion; the state and the inputs."""
+    make, from_peer, _ = PEERS[peer]
+    weights, run = make()
+    h0, xs = random_inputs()
+    out_weights = draw(T, B, H)
+
+    def loss(run, weights, h0, xs):
+        return jnp.sum(out_weights * run(weights, h0, xs))
+
+    expected = jax.grad(lambda *a: loss(run, *a), argnums=(0, 1, 2))(weights, h0, xs)
+    actual = jax.grad(
+        lambda *a: loss(lambda w, h0, xs: our_hs(from_peer(w), h0, xs), *a), argnums=(0, 1, 2)
+    )(weights, h0, xs)
+    # float32 sums over T · B terms in another order
+    assert_close(actual, expected, rtol=1e-5, atol=1e-5)
+
+
+@EACH
+def test_every_entry_is_accounted_for(peer):
+    make, from_peer, _ = PEERS[peer]
+    weights, _ = make()
+    flat = jax.tree_util.tree_flatten_with_path(weights)[0]
+    for path, leaf in flat:
+        *outer, last = [entry.key for entry in path]
+
+        def changed(value, outer=tuple(outer), last=last):
+            copy = jax.tree.map(np.asarray, weights)
+            place = copy
+            for name in outer:
+                place = place[name]
+            if value is None:
+                del place[last]
+            else:
+                place[last] = value
+            return copy
+
+        kernel_only = "without bias" in peer or last not in ("bias", "b")
+        if kernel_only and "bias" not in last:
+            with pytest.raises(ValueError, match=f"lacks .*{last}"):
+                from_peer(changed(None))
+        with pytest.raises(ValueError, match=r"has shape"):
+            from_peer(changed(np.zeros([size + 1 for size in leaf.shape], np.float32)))
+    with pytest.raises(ValueError, match=r"unknown \['surplus'\]"):
+        from_peer({**weights, "surplus": np.zeros(3, np.float32)})
+
+
+@pytest.mark.parametrize(
+    ("to_peer", "reset"),
+    [
+        (convert.to_linen, "before"),
+        (convert.to_nnx, "before"),
+        (convert.to_equinox, "before"),
+        (convert.to_torch, "before"),
+        (convert.to_haiku, "after"),
+        (convert.to_textbook, "after"),
+    ],
+)
+def test_the_other_reset_is_refused(to_peer, reset):
+    with pytest.raises(ValueError, match=f'params.reset is "{reset}"'):
+        to_peer(random_params(reset=reset))
+
+
+def test_nnx_refuses_to_drop_a_bias():
+    params = random_params(reset="after")
+    with pytest.raises(ValueError, match="b_hn is not zero"):
+        convert.to_nnx(params)
+    zero = dataclasses.replace(params, b_hn=jnp.zeros(H))
+    assert_close(convert.from_nnx(convert.to_nnx(zero)).b, params.b, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("to_peer", [convert.to_linen, convert.to_equinox, convert.to_torch])
+def test_a_missing_half_of_the_biases_is_zero(to_peer):
+    from_peer = getattr(convert, to_peer.__name__.replace("to_", "from_"))
+    params = random_params(reset="after")
+    without = dataclasses.replace(params, b_hn=None)
+    assert not jnp.any(from_peer(to_peer(without)).b_hn)
+    assert_close(from_peer(to_peer(without)).b, params.b, rtol=0, atol=0)
+    without = dataclasses.replace(params, b=None)
+    assert not jnp.any(from_peer(to_peer(without)).b)
+
+
+# The textbook
+
+
+def test_textbook():
+    """The equations with [h, x] written out."""
+    w_z, w_r, w = draw(3, H, H + I)
+    w_y = draw(2, H, seed=1)
+    weights = {"W_z": w_z, "W_r": w_r, "W": w, "W_y": w_y}
+    params, readout = convert.from_textbook(weights)
+    h, x = draw(H, seed=2), draw(I, seed=3)
+    both = np.concatenate([h, x])
+    z, r = 1 / (1 + np.exp(-w_z @ both)), 1 / (1 + np.exp(-w_r @ both))
+    new = (1 - z) * h + z * np.tanh(w @ np.concatenate([r * h, x]))
+    y = 1 / (1 + np.exp(-w_y @ new))
+    assert_close(gru_jax.generate_step(params, readout, h, x), (new, y))
+    assert_same(convert.to_textbook(params, readout), jax.tree.map(jnp.asarray, weights))
+    del weights["W_y"]
+    assert_same(convert.to_textbook(convert.from_textbook(weights)), numpy_tree(weights))
+    with pytest.raises(ValueError, match=r"lacks \['W_r'\]"):
+        convert.from_textbook({"W_z": w_z, "W": w})
+    with pytest.raises(ValueError, match="W has shape"):
+        convert.from_textbook({**weights, "W": w[:, 1:]})
+    with pytest.raises(ValueError, match="W_y has shape"):
+        convert.from_textbook({**weights, "W_y": w_y[:, 1:]})
+    with pytest.raises(ValueError, match="W_z has shape"):
+        convert.from_textbook(dict.fromkeys(weights, w_z[:, :H]))
+    with pytest.raises(ValueError, match=r"params\.b is not zero"):
+        convert.to_textbook(random_params())
+    zero = random_params(bias=False)
+    assert_same(
+        convert.to_textbook(dataclasses.replace(zero, b=jnp.zeros(3 * H))),
+        convert.to_textbook(zero),
+    )
+
+
+# PyTorch
+
+
+def torch_module(layers, bidirectional, bias=True):
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    module = torch.nn.GRU(I, H, layers, bias=bias, bidirectional=bidirectional)
+    for weight in module.parameters():
+        torch.nn.init.normal_(weight, std=0.4)
+    return torch, module
+
+
+def torch_states(torch, layers, bidirectional, seed=0):
+    """The same first states in both forms."""
+    h0 = draw(layers * (1 + bidirectional), B, H, seed=seed)
+    ours = tuple(
+        Bidirectional(h0[2 * i], h0[2 * i + 1]) if bidirectional else h0[i] for i in range(layers)
+    )
+    return torch.tensor(h0), ours
+
+
+def flat_states(h_lasts):
+    return jnp.stack(jax.tree.leaves(h_lasts))
+
+
+@pytest.mark.parametrize(("layers", "bidirectional"), [(1, False), (2, False), (3, True)])
+@BIAS
+def test_torch(layers, bidirectional, bias):
+    torch, module = torch_module(layers, bidirectional, bias)
+    stack = convert.from_torch(module.state_dict())
+    theirs, ours = torch_states(torch, layers, bidirectional)
+    _, xs = random_inputs()
+    with torch.no_grad():
+        hs, h_last = module(torch.tensor(np.asarray(xs)), theirs)
+    our_lasts, our_hs = gru_jax.gru_stack_unroll(stack, ours, xs)
+    assert_close((our_hs, flat_states(our_lasts)), (hs.numpy(), h_last.numpy()))
+
+    other = gru_jax.init_gru_stack(
+        jax.random.key(1),
+        I,
+        (H,) * layers,
+        bidirectional=bidirectional,
+        reset="after",
+        preset="torch",
+        bias=bias,
+    )
+    arrays = {k: torch.tensor(np.asarray(v)) for k, v in convert.to_torch(other).items()}
+    module.load_state_dict(arrays)
+    with torch.no_grad():
+        hs, _ = module(torch.tensor(np.asarray(xs)), theirs)
+    assert_close(gru_jax.gru_stack_unroll(other, ours, xs)[1], hs.numpy())
+
+
+@pytest.mark.parametrize("bidirectional", [True, False])
+@BIAS
+def test_torch_there_and_back(bidirectional, bias):
+    """Without PyTorch: its biases of z and r are added up once, and then nothing changes."""
+    stack = gru_jax.init_gru_stack(
+        jax.random.key(0),
+        I,
+        (H,) * 11,
+        bidirectional=bidirectional,
+        reset="after",
+        bias=bias,
+        preset="torch",
+    )
+    state_dict = convert.to_torch(stack)
+    assert_same(convert.from_torch(state_dict), stack)
+    assert len(state_dict) == 11 * (1 + bidirectional) * (4 if bias else 2)
+    cell = stack.layers[0].forward if bidirectional else stack.layers[0]
+    assert_same(convert.from_torch(convert.to_torch(cell)), cell)
+
+
+def test_torch_cell():
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    cell = torch.nn.GRUCell(I, H)
+    params = convert.from_torch(cell.state_dict())
+    h0, xs = random_inputs()
+    with torch.no_grad():
+        expected = cell(torch.tensor(np.asarray(xs[0])), torch.tensor(np.asarray(h0)))
+    assert_close(gru_jax.gru_step(params, h0, xs[0]), expected.numpy())
+
+
+@pytest.mark.parametrize("bidirectional", [True, False])
+def test_torch_gradients(bidirectional):
+    torch, module = torch_module(2, bidirectional)
+    theirs, ours = torch_states(torch, 2, bidirectional)
+    _, xs = random_inputs()
+    out_weights = draw(T, B, H * (1 + bidirectional))
+    inputs = torch.tensor(np.asarray(xs), requires_grad=True)
+    theirs.requires_grad_()
+    hs, _ = module(inputs, theirs)
+    torch.sum(hs * torch.tensor(out_weights)).backward()
+    state_dict = {k: jnp.asarray(v.detach().numpy()) for k, v in module.state_dict().items()}
+
+    def loss(state_dict, h0s, xs):
+        hs = gru_jax.gru_stack_unroll(convert.from_torch(state_dict), h0s, xs)[1]
+        return jnp.sum(hs * out_weights)
+
+    weights, states, by_xs = jax.grad(loss, argnums=(0, 1, 2))(
+        state_dict, jax.tree.map(jnp.asarray, ours), xs
+    )
+    expected = {name: weight.grad.numpy() for name, weight in module.named_parameters()}
+    # float32 sums over T · B terms in another order
+    tolerance = {"rtol": 1e-5, "atol": 1e-5}
+    assert_close(weights, expected, **tolerance)
+    assert_close(flat_states(states), theirs.grad.numpy(), **tolerance)
+    assert_close(by_xs, inputs.grad.numpy(), **tolerance)
+
+
+def test_torch_packed_sequences():
+    """Its variable lengths are our mask."""
+    torch, module = torch_module(2, True)
+    theirs, ours = torch_states(torch, 2, True)
+    _, xs = random_inputs()
+    lengths = [5, 3, 1, 4]
+    packed = torch.nn.utils.rnn.pack_padded_sequence(
+        torch.tensor(np.asarray(xs)), lengths, enforce_sorted=False
+    )
+    with torch.no_grad():
+        hs, h_last = module(packed, theirs)
+    hs, _ = torch.nn.utils.rnn.pad_packed_sequence(hs, total_length=T)
+    our_lasts, our_hs = gru_jax.gru_stack_unroll(
+        convert.from_torch(module.state_dict()),
+        ours,
+        xs,
+        mask=gru_jax.sequence_mask(np.array(lengths), T),
+    )
+    assert_close((our_hs, flat_states(our_lasts)), (hs.numpy(), h_last.numpy()))
+
+
+GOOD = {"weight_ih_l0": (3 * H, I), "weight_hh_l0": (3 * H, H)}
+
+
+@pytest.mark.parametrize(
+    ("shapes", "message"),
+    [
+        ({}, r"lacks \['weight_hh_l0', 'weight_ih_l0'\]"),
+        ({**GOOD, "weight_hr_l0": (2, H)}, r"unknown \['weight_hr_l0'\]"),
+        ({**GOOD, "surplus": (2, H)}, r"unknown \['surplus'\]"),
+        ({**GOOD, "weight_ih_l2": (3 * H, H)}, r"lacks|unknown"),
+        ({**GOOD, "bias_ih_l0": (3 * H,)}, r"lacks \['bias_hh_l0'\]"),
+        ({**GOOD, "weight_hh_l0": (3 * H, H + 1)}, "weight_hh_l0 has shape"),
+        ({**GOOD, "weight_ih_l0": (3 * H + 1, I)}, "weight_ih_l0 has shape"),
+        ({**GOOD, "weight_ih_l1": (3 * H, I), "weight_hh_l1": (3 * H, H)}, "weight_ih_l1 has sh"),
+        ({**GOOD, "bias_ih_l0": (H,), "bias_hh_l0": (3 * H,)}, "bias_ih_l0 has shape"),
+        ({"weight_ih": (3 * H, I)}, r"torch.nn.GRUCell lacks \['weight_hh'\]"),
+    ],
+)
+def test_torch_refusals(shapes, message):
+    with pytest.raises(ValueError, match=message):
+        convert.from_torch({name: np.zeros(shape) for name, shape in shapes.items()})
+
+
+def test_stacks_that_torch_cannot_have():
+    one, other = (random_params(reset="after", inputs=n, hidden=m) for n, m in ((I, 7), (7, 6)))
+    with pytest.raises(ValueError, match=r"hidden sizes \[6, 7\]"):
+        convert.to_torch(GRUStack((one, other)))
+    two = random_params(reset="after", inputs=7)
+    with pytest.raises(ValueError, match="the same number of directions"):
+        convert.to_torch(GRUStack((one, Bidirectional(two, two))))
+
+
+# Keras, both ways at once
+
+
+@pytest.mark.parametrize("reset_after", [True, False])
+def test_keras_bidirectional(reset_after):
+    keras = pytest.importorskip("keras")
+    layer = keras.layers.Bidirectional(
+        keras.layers.GRU(H, return_sequences=True, reset_after=reset_after)
+    )
+    layer.build((B, T, I))
+    layer.set_weights([draw(*w.shape, seed=i) for i, w in enumerate(layer.get_weights())])
+    parts = {"forward": layer.forward_layer, "backward": layer.backward_layer}
+    weights = {
+        name: {w.name: np.asarray(w.value) for w in part.cell.weights}
+        for name, part in parts.items()
+    }
+    params = convert.from_keras(weights, reset_after=reset_after)
+    _, xs = random_inputs()
+    expected = jnp.swapaxes(jnp.asarray(layer(jnp.swapaxes(xs, 0, 1))), 0, 1)
+    hs = gru_jax.gru_stack_unroll(GRUStack((params,)), None, xs)[1]
+    assert_close(hs, expected)
+    back = convert.to_keras(params)
+    for name, part in parts.items():
+        part.set_weights([np.asarray(w) for w in back[name].values()])
+    assert_close(jnp.swapaxes(jnp.asarray(layer(jnp.swapaxes(xs, 0, 1))), 0, 1), expected)
+    with pytest.raises(ValueError, match=r"\['backward', 'forward'\]"):
+        convert.from_keras({"forward": weights["forward"]})
+
+
+def test_keras_bias_of_the_other_reset_is_refused():
+    params = random_params(reset="after")
+    with pytest.raises(ValueError, match="bias has shape"):
+        convert.from_keras(convert.to_keras(params), reset_after=False)
+
+
+# ONNX
+
+
+def onnx_cases():
+    """The ONNX project's own tests of the GRU node."""
+    try:
+        from onnx.backend.test.case.node import gru
+    except ImportError:
+        return [pytest.param(None, None, None, id="onnx is not installed")]
+    cases = []
+
+    def record(node, inputs, outputs, name):
+        attributes = {a.name: a.s.decode() if a.type == 3 else a.i for a in node.attribute}
+        names = dict(zip(node.input, inputs, strict=True))
+        expected = dict(zip([o for o in node.output if o], outputs, strict=True))
+        cases.append(pytest.param(attributes, names, expected, id=name))
+
+    np.random.seed(0)  # noqa: NPY002 (where the cases take their numbers from)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gru, "expect", record)
+        for name, export in sorted(vars(gru.GRU).items()):
+            if name.startswith("export"):
+                export.__func__()
+    return cases
+
+
+def run_node(params, direction, xs, h0, mask=None):
+    """Y `[T, D, B, H]` and Y_h `[D, B, H]` of our own."""
+    if direction == "bidirectional":
+        (last,), hs = gru_jax.gru_stack_unroll(
+            GRUStack((params,)), (Bidirectional(*h0),), xs, mask=mask
+        )
+        return jnp.stack(jnp.split(hs, 2, -1), 1), jnp.stack(last)
+    last, hs = gru_jax.gru_unroll(params, h0[0], xs, mask=mask, reverse=direction == "reverse")
+    return hs[:, None], last[None]
+
+
+@pytest.mark.parametrize(("attributes", "inputs", "expected"), onnx_cases())
+def test_onnx_node_tests(attributes, inputs, expected):
+    if inputs is None:
+        pytest.skip("onnx is not installed")
+    layout = attributes.get("layout", 0)
+    direction = attributes.get("direction", "forward")
+    params = convert.from_onnx(
+        {k: v for k, v in inputs.items() if k in "WRB"},
+        linear_before_reset=attributes.get("linear_before_reset", 0),
+        direction=direction,
+    )
+    xs, count = jnp.asarray(inputs["X"]), len(inputs["W"])
+    xs = jnp.swapaxes(xs, 0, 1) if layout else xs
+    zeros = jnp.zeros((count, xs.shape[1], attributes["hidden_size"]))
+    h0 = inputs.get("initial_h", zeros)
+    h0 = jnp.swapaxes(h0, 0, 1) if layout and "initial_h" in inputs else jnp.asarray(h0)
+    y, y_h = run_node(params, direction, xs, h0)
+    if layout:
+        y, y_h = jnp.transpose(y, (2, 0, 1, 3)), jnp.swapaxes(y_h, 0, 1)
+    for name, ours in (("Y", y), ("Y_h", y_h)):
+        if name in expected:
+            assert_close(ours, expected[name])
+
+
+def session(path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+
+
+@pytest.mark.parametrize("reset", ["before", "after"])
+@pytest.mark.parametrize("bidirectional", [True, False])
+def test_onnx_model(reset, bidirectional, tmp_path):
+    """A whole model of two layers: any batch, any length, lengths per row, first states."""
+    pytest.importorskip("onnx")
+    stack = gru_jax.init_gru_stack(
+        jax.random.key(0), I, (7, 6), bidirectional=bidirectional, reset=reset
+    )
+    stack = jax.tree.map(jnp.asarray, randomised(stack))
+    path = tmp_path / "model.onnx"
+    convert.to_onnx(stack, path)
+    assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]
+    model = session(path)
+    for steps, batch in ((5, 4), (9, 2), (1, 1)):
+        xs = draw(steps, batch, I)
+        lengths = np.arange(batch, dtype=np.int32) % steps + 1
+        h0s = [draw(1 + bidirectional, batch, size, seed=size) for size in (7, 6)]
+        feeds = {"xs": xs, "lengths": lengths, "h0_0": h0s[0], "h0_1": h0s[1]}
+        hs, *lasts = model.run(None, feeds)
+        states = tuple(Bidirectional(*h) if bidirectional else h[0] for h in h0s)
+        our_lasts, our_hs = gru_jax.gru_stack_unroll(
+            stack, states, xs, mask=gru_jax.sequence_mask(lengths, steps)
+        )
+        assert_close(our_hs, hs)
+        for ours, theirs in zip(our_lasts, lasts, strict=True):
+            assert_close(jnp.stack(ours) if bidirectional else ours[None], theirs)
+
+
+@pytest.mark.parametrize("reset", ["before", "after"])
+@pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
+@pytest.mark.parametrize("masked", [False, True])
+def test_onnxruntime_node(reset, direction, masked, tmp_path):
+    """A node with biases of its own, among them some that only ever add up."""
+    onnx = pytest.importorskip("onnx")
+    count = 2 if direction == "bidirectional" else 1
+    weights = {
+        "W": draw(count, 3 * H, I),
+        "R": draw(count, 3 * H, H, seed=1),
+        "B": draw(count, 6 * H, seed=2),
+    }
+    names = ["X", "W", "R", "B", "lengths", "H"]
+    node = onnx.helper.make_node(
+        "GRU",
+        names,
+        ["Y", "Y_h"],
+        hidden_size=H,
+        direction=direction,
+        linear_before_reset=int(reset == "after"),
+    )
+    h0, xs = draw(count, B, H), draw(T, B, I, seed=3)
+    lengths = np.array([5, 3, 1, 4] if masked else [T] * B, np.int32)
+    feeds = {"X": xs, **weights, "lengths": lengths, "H": h0}
+    graph = onnx.helper.make_graph(
+        [node],
+        "node",
+        [
+            onnx.helper.make_tensor_value_info(
+                k, onnx.helper.np_dtype_to_tensor_dtype(v.dtype), v.shape
+            )
+            for k, v in feeds.items()
+        ],
+        [onnx.helper.make_tensor_value_info(k, onnx.TensorProto.FLOAT, None) for k in ("Y", "Y_h")],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)])
+    model.ir_version = 8
+    onnx.save(model, tmp_path / "node.onnx")
+    expected = session(tmp_path / "node.onnx").run(None, feeds)
+    params = convert.from_onnx(
+        weights, linear_before_reset=int(reset == "after"), direction=direction
+    )
+    mask = gru_jax.sequence_mask(lengths, T)
+    actual = run_node(params, direction, jnp.asarray(xs), jnp.asarray(h0), mask)
+    assert_close(actual, tuple(expected))
+    again = convert.from_onnx(
+        convert.to_onnx(params), linear_before_reset=int(reset == "after"), direction=direction
+    )
+    assert_same(again, params)
+
+
+def test_onnx_refusals(tmp_path):
+    params = random_params()
+    node = convert.to_onnx(params)
+    for changes, message in (
+        ({"linear_before_reset": 2}, "linear_before_reset is 2"),
+        ({"direction": "sideways"}, "direction is 'sideways'"),
+        ({"direction": "bidirectional"}, "R has shape"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            convert.from_onnx(node, **changes)
+    for name in ("W", "R"):
+        with pytest.raises(ValueError, match=f"lacks .*{name}"):
+            convert.from_onnx({k: v for k, v in node.items() if k != name})
+        with pytest.raises(ValueError, match=f"{name} has shape"):
+            convert.from_onnx(node | {name: node[name][:, 1:]})
+    with pytest.raises(ValueError, match="R has shape"):
+        convert.from_onnx(node | {"R": node["R"][0]})
+    with pytest.raises(ValueError, match="B has shape"):
+        convert.from_onnx(node | {"B": node["B"][:, 1:]})
+    with pytest.raises(ValueError, match="unknown"):
+        convert.from_onnx(node | {"P": node["B"]})
+    with pytest.raises(ValueError, match="one hidden size"):
+        convert.to_onnx(Bidirectional(params, random_params(hidden=6)))
+    with pytest.raises(ValueError, match="resets before the product"):
+        convert.to_onnx(Bidirectional(params, random_params(reset="after")))
+    assert [each["B"].shape for each in convert.to_onnx(GRUStack((params,)))] == [(1, 6 * H)]
+
+
+def test_onnx_models_of_other_dtypes_are_refused(tmp_path):
+    pytest.importorskip("onnx")
+    params = random_params(dtype=jnp.bfloat16)
+    with pytest.raises(ValueError, match="bfloat16"):
+        convert.to_onnx(params, tmp_path / "model.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_framework_is_imported_to_convert():
+    code = (
+        "import sys, numpy as np; from gru_jax import convert, init_gru; import jax;"
+        "p = init_gru(jax.random.key(0), 2, 3, reset='after');"
+        "[getattr(convert, 'from_' + n)(getattr(convert, 'to_' + n)(p))"
+        " for n in ('torch', 'linen', 'equinox', 'keras')];"
+        "convert.from_onnx(convert.to_onnx(p), linear_before_reset=1);"
+        "names = {'torch', 'flax', 'haiku', 'equinox', 'keras', 'onnx'};"
+        "assert not names & set(sys.modules), names & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_every_conversion_is_documented():
+    for name in ("textbook", "torch", "linen", "nnx", "haiku", "equinox", "keras", "onnx"):
+        for direction in ("from", "to"):
+            assert len(getattr(convert, f"{direction}_{name}").__doc__) > 100
