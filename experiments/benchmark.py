@@ -11,10 +11,11 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
+import tyro
 from tqdm import tqdm
 
 from experiments import records
@@ -64,8 +65,7 @@ class Config:
     """The process keeps to this many cores; "gru_jax devices" has a CPU device for each."""
     tables: bool = True
     """Also how the time grows with T, B and H, what memory training takes, and bfloat16."""
-    run: Run = dataclasses.field(default_factory=Run)
-    """Files."""
+    run: Annotated[Run, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Run)
 
 
 PRESETS = {

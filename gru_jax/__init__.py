@@ -30,8 +30,8 @@ from ._readout import init_readout as init_readout
 from ._readout import readout as readout
 from ._scan import sequence_mask as sequence_mask
 from ._scan import unroll as unroll
-from ._stack import Bidirectional as Bidirectional
-from ._stack import GRUStack as GRUStack
 from ._stack import gru_stack_step as gru_stack_step
 from ._stack import gru_stack_unroll as gru_stack_unroll
-from ._stack import init_gru_stack as init_gru_stack
+from ._stack_params import Bidirectional as Bidirectional
+from ._stack_params import GRUStack as GRUStack
+from ._stack_params import init_gru_stack as init_gru_stack

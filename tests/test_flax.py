@@ -100,6 +100,14 @@ def test_linen_initialises_as_flax_does():
     assert_close(actual, expected, rtol=0, atol=0)
 
 
+def test_nnx_has_the_state_of_flax():
+    """So that what was saved of one is restored into the other."""
+    theirs, ours = (nnx.state(layer) for layer in nnx_layers())
+    assert jax.tree.structure(nnx.to_pure_dict(ours)) == jax.tree.structure(
+        nnx.to_pure_dict(theirs)
+    )
+
+
 def test_linen_bidirectional():
     xs = draw(B, T, I)
 

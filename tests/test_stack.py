@@ -1,5 +1,8 @@
 """Stacks: against the NumPy oracle, layer by layer, and every promise about noise and state."""
 
+import subprocess
+import sys
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -312,6 +315,56 @@ def test_initialisation():
     assert [layer.forward.w_x.shape for layer in stack.layers] == [(I, 21), (14, 18)]
     assert not jnp.array_equal(stack.layers[0].forward.w_h, stack.layers[0].backward.w_h)
     assert stack.layers[1].backward.reset == "after"
+
+
+def test_equal_layers_by_scan():
+    """Layers of one size, stacked along an axis of their own, are scanned over."""
+    keys = jax.random.split(jax.random.key(0), 3)
+    layers = jax.vmap(lambda key: gru_jax.init_gru(key, 7, 7))(keys)
+    _, xs = random_inputs(inputs=7)
+    h0 = jnp.zeros((B, 7))
+    hs, _ = jax.lax.scan(lambda xs, p: (gru_jax.gru_unroll(p, h0, xs)[1], None), xs, layers)
+    stack = GRUStack(tuple(row_of(layers, i) for i in range(3)))
+    assert_close(hs, gru_jax.gru_stack_unroll(stack, None, xs)[1])
+
+
+SHARDED = """
+import jax, jax.numpy as jnp, numpy as np, gru_jax
+from jax.sharding import NamedSharding, PartitionSpec as P
+
+jax.config.update("jax_num_cpu_devices", 2)
+mesh = jax.make_mesh((2,), ("batch",), axis_types=(jax.sharding.AxisType.Auto,))
+stack = gru_jax.init_gru_stack(jax.random.key(0), 3, (7, 6), bidirectional=True)
+xs = jax.random.normal(jax.random.key(1), (5, 4, 3))
+h0s = gru_jax.zero_state(stack, (4,))
+gradient = jax.jit(jax.value_and_grad(
+    lambda stack, h0s, xs: jnp.sum(gru_jax.gru_stack_unroll(stack, h0s, xs)[1] ** 2)
+))
+expected = gradient(stack, h0s, xs)
+put = lambda tree, *axes: jax.device_put(tree, NamedSharding(mesh, P(*axes)))
+sharded = put(stack), put(h0s, "batch"), put(xs, None, "batch")
+assert "all-gather" not in gradient.lower(*sharded).compile().as_text()
+close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+jax.tree.map(close, gradient(*sharded), expected)
+"""
+
+
+def test_sharded_equals_unsharded():
+    subprocess.run([sys.executable, "-c", SHARDED], check=True)
+
+
+def test_safetensors_round_trip(tmp_path):
+    """As the README has it."""
+    safetensors = pytest.importorskip("safetensors.numpy")
+    stack, _ = random_stack()
+    leaves, structure = jax.tree_util.tree_flatten_with_path(stack)
+    names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in leaves]
+    assert names[0] == "layers.0.forward.w_x"
+    arrays = {name: np.asarray(leaf) for name, (_, leaf) in zip(names, leaves, strict=True)}
+    safetensors.save_file(arrays, tmp_path / "stack.safetensors")
+    arrays = safetensors.load_file(tmp_path / "stack.safetensors")
+    restored = jax.tree.unflatten(structure, [jnp.asarray(arrays[name]) for name in names])
+    assert_close(restored, stack, rtol=0, atol=0)
 
 
 def test_orbax_round_trip(tmp_path):

@@ -83,11 +83,11 @@ def negated_z(array: jax.Array) -> jax.Array:
     return joined(-z, r, n)
 
 
-def reset_of(what: str, params: GRUParams, wanted: Reset) -> None:
-    """Refuses parameters that the framework's cell cannot represent."""
+def reset_of(what: str, params: GRUParams, wanted: Reset | None) -> None:
+    """Refuses parameters that the framework's cell cannot represent; None takes both resets."""
     if not isinstance(params, GRUParams):
         raise ValueError(f"{what} is made from a GRUParams, not from a {type(params).__name__}.")
-    if params.reset != wanted:
+    if wanted is not None and params.reset != wanted:
         raise ValueError(
             f'params.reset is "{params.reset}", but {what} resets {wanted} the product. '
             "The two are different functions, and neither converts into the other."

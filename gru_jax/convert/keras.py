@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from .._params import GRUParams, Reset
-from .._stack import Bidirectional
+from .._stack_params import Bidirectional
 from ._entries import biases, hidden_size, negated_z, read, require, reset_of
 
 
@@ -73,10 +73,13 @@ def to_keras(params: GRUParams | Bidirectional) -> dict[str, Any]:
     `layer.set_weights([np.asarray(w) for w in to_keras(params).values()])` puts the result into a
     built layer with the same reset; of a `Bidirectional`, into layer.forward_layer and
     layer.backward_layer.
+
+    Raises:
+      ValueError: something other than a `GRUParams` or a `Bidirectional`.
     """
     if isinstance(params, Bidirectional):
         return {"forward": to_keras(params.forward), "backward": to_keras(params.backward)}
-    reset_of("keras.layers.GRU", params, params.reset)
+    reset_of("keras.layers.GRU", params, None)
     weights: dict[str, jax.Array] = {
         "kernel": negated_z(params.w_x),
         "recurrent_kernel": negated_z(params.w_h),

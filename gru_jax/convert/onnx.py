@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._params import GRUParams, Reset
-from .._stack import Bidirectional, GRUStack
+from .._stack_params import Bidirectional, GRUStack
 from ._entries import gates, joined, negated_z, read, require, reset_of
 
 Direction = Literal["forward", "reverse", "bidirectional"]
@@ -113,7 +113,7 @@ def _directions(layer: Any) -> tuple[GRUParams, ...]:
 def _node(layer: Any) -> dict[str, jax.Array]:
     both = _directions(layer)
     for params in both:
-        reset_of("this ONNX node", params, both[0].reset)
+        reset_of("an ONNX node", params, getattr(both[0], "reset", None))
         if params.hidden_size != both[0].hidden_size:
             raise ValueError("an ONNX GRU node needs directions of one hidden size.")
     biases = []

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from .._params import GRUParams
-from .._stack import Bidirectional, GRUStack
+from .._stack_params import Bidirectional, GRUStack
 from ._entries import biases, from_rzn, gates, hidden_size, joined, read, require, reset_of, to_rzn
 
 _NAMES = "weight_ih", "weight_hh", "bias_ih", "bias_hh"
