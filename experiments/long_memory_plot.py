@@ -26,7 +26,8 @@ def plot(path: Path, tasks: Mapping[str, Any]) -> None:
             row[0].semilogy(steps, curves.mean(axis=1), color=COLOURS[cell], label=label)
             row[0].semilogy(steps, curves, color=COLOURS[cell], alpha=0.25, linewidth=0.8)
             for axes, moment in zip(row[1:], ("before", "after"), strict=True):
-                norms = np.maximum(run[f"gradient_norms_{moment}"], 1e-30)
+                norms = np.array(run[f"gradient_norms_{moment}"])
+                norms[norms < 1e-18] = np.nan  # whose squares are below what float32 can hold
                 axes.semilogy(np.arange(1, len(norms) + 1), norms, color=COLOURS[cell], label=cell)
         row[0].axhline(found["baseline"], color="grey", linestyle=":", label="without memory")
         row[0].set(title=task, xlabel="updates", ylabel=f"validation, {unit}")
