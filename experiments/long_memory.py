@@ -1,15 +1,10 @@
-"""Why gates? tanh RNN, LSTM and GRU of equal size on sequences that reward a long memory.
+"""Why gates? A tanh RNN, an LSTM and a GRU of equal size where a long memory is rewarded.
 
 python -m experiments.long_memory                  # a few minutes on two cores
 python -m experiments.long_memory --preset full    # the recorded run
-
-The adding problem (Hochreiter & Schmidhuber 1997; lengths and baseline as in Le et al. 2015): T
-random numbers, two of them marked, one in each half; the answer is their sum. Copy memory (Arjovsky
-et al. 2016): ten symbols, a long delay, then the same ten symbols again.
 """
 
 import dataclasses
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,9 +18,8 @@ import tyro
 
 import gru_jax
 from experiments import long_memory_plot, records, training
+from experiments.long_memory_data import COPIED, SYMBOLS, Batch, task_of
 
-SYMBOLS = 8  # to be copied; beside them a blank and the sign to begin
-COPIED = 10
 EVALUATED = 1000  # sequences, for validation and for test each
 
 
@@ -56,16 +50,15 @@ PRESETS = {
         preset="full",
         tasks=("adding-200", "adding-600", "copy-100", "copy-500"),
         seeds=3,
-        steps=2500,
+        steps=2000,
     ),
 }
 
 
-class Batch(NamedTuple):
-    """Sequences and what to answer to them."""
+class Result(NamedTuple):
+    """What a run found."""
 
-    xs: np.ndarray  # [T, B, I]
-    targets: np.ndarray  # numbers [B], or symbols [10, B]
+    tasks: dict[str, Any]  # by task: the baseline, and by cell what `learn` returns
 
 
 class Model(NamedTuple):
@@ -88,34 +81,6 @@ CELLS: Mapping[str, Cell] = {
     "lstm": Cell(gru_jax.init_lstm, gru_jax.lstm_step, (-1, 1, 0, 0)),
     "gru": Cell(gru_jax.init_gru, gru_jax.gru_step, (-1, 0, 0)),
 }
-
-
-def adding(rng: np.random.Generator, steps: int, batch_size: int) -> Batch:
-    """Numbers in [0, 1) and marks `[T, B, 2]`; the sum of the two marked ones `[B]`."""
-    numbers = rng.random((steps, batch_size), np.float32)
-    marks = np.zeros_like(numbers)
-    rows = np.arange(batch_size)
-    marks[rng.integers(0, steps // 2, batch_size), rows] = 1
-    marks[rng.integers(steps // 2, steps, batch_size), rows] = 1
-    return Batch(np.stack([numbers, marks], axis=-1), np.sum(numbers * marks, axis=0))
-
-
-def copy(rng: np.random.Generator, delay: int, batch_size: int) -> Batch:
-    """One-hot `[20 + delay, B, 10]`: ten symbols, blanks, the sign to begin, blanks."""
-    symbols = rng.integers(0, SYMBOLS, (COPIED, batch_size))
-    tokens = np.full((delay + 2 * COPIED, batch_size), SYMBOLS)
-    tokens[:COPIED] = symbols
-    tokens[COPIED + delay - 1] = SYMBOLS + 1
-    return Batch(np.eye(SYMBOLS + 2, dtype=np.float32)[tokens], symbols)
-
-
-def task_of(name: str) -> tuple[Callable[..., Batch], int, float]:
-    """A task's generator, its length, and the loss of who remembers nothing."""
-    kind, _, length = name.partition("-")
-    if kind not in ("adding", "copy") or not length.isdigit() or int(length) < 2:
-        raise ValueError(f"a task is {name!r}, but must be adding-T or copy-delay, from 2 up.")
-    # two uniform numbers' sum has variance 1/6; the best guess of a symbol is each with 1/8
-    return (adding, int(length), 1 / 6) if kind == "adding" else (copy, int(length), math.log(8))
 
 
 def size_of(cell: str, inputs: int, gru_size: int) -> int:
@@ -223,16 +188,16 @@ def learn(config: Config, task: str, cell: str) -> dict[str, Any]:
     }
 
 
-def main(config: Config) -> dict[str, Any]:
-    """Trains every cell on every task; writes a record and a figure; returns what it found."""
+def main(config: Config) -> Result:
+    """Trains every cell on every task; writes a record and a figure."""
     surroundings = records.surroundings()
     baselines = {task: task_of(task)[2] for task in config.tasks}  # refuses a bad name now
-    results: dict[str, Any] = {}
+    tasks: dict[str, Any] = {}
     for task in config.tasks:
-        results[task] = {"baseline": baselines[task], "cells": {}}
+        tasks[task] = {"baseline": baselines[task], "cells": {}}
         for cell in config.cells:
             print(f"{task}, {cell}:")
-            results[task]["cells"][cell] = found = learn(config, task, cell)
+            tasks[task]["cells"][cell] = found = learn(config, task, cell)
             losses = np.array(found["test_loss"])
             print(
                 f"{task}, {cell}: test loss {losses.mean():.4f} ± {losses.std():.4f} "
@@ -240,10 +205,10 @@ def main(config: Config) -> dict[str, Any]:
             )
     path = config.run.output / f"long_memory-{config.preset}.json"
     record = {"settings": records.settings_of(config), "surroundings": surroundings}
-    records.write_json(path, record | {"results": results})
-    long_memory_plot.plot(path.with_suffix(".png"), results)
+    records.write_json(path, record | {"results": tasks})
+    long_memory_plot.plot(path.with_suffix(".png"), tasks)
     print(f"record and figure: {path} and .png")
-    return results
+    return Result(tasks)
 
 
 if __name__ == "__main__":

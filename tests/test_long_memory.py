@@ -10,7 +10,8 @@ from common import assert_close
 
 import gru_jax
 from experiments import long_memory
-from experiments.long_memory import CELLS, Config, adding, copy
+from experiments.long_memory import CELLS, Config
+from experiments.long_memory_data import adding, copy, task_of
 from experiments.training import Run
 
 pytestmark = pytest.mark.usefixtures("jax_defaults")  # optax
@@ -26,7 +27,7 @@ def test_adding():
     for row in range(20):
         expected = sum(numbers[t, row] for t in range(20) if marks[t, row])
         np.testing.assert_allclose(batch.targets[row], expected, rtol=1e-6)
-    baseline = long_memory.task_of("adding-20")[2]
+    baseline = task_of("adding-20")[2]
     np.testing.assert_allclose(np.mean((batch.targets - 1) ** 2), baseline, rtol=0.05)
 
 
@@ -73,7 +74,7 @@ def test_gates_keep_the_state_at_first(cell):
 @pytest.mark.parametrize("task", ["adding-6", "copy-2"])
 def test_gradient_norms(cell, task):
     """Against the derivative of the loss as a function of the state at t, run on from there."""
-    generate, length, _ = long_memory.task_of(task)
+    generate, length, _ = task_of(task)
     batch = generate(np.random.default_rng(0), length, 2)
     model = long_memory.init_model(jax.random.key(0), cell, batch, 5)
     step = CELLS[cell].step
@@ -113,7 +114,7 @@ def test_a_run(tmp_path):
         learning_rate=1e-2,
         run=Run(output=tmp_path),
     )
-    results = long_memory.main(config)
+    results = long_memory.main(config).tasks
     record = json.loads((tmp_path / "long_memory-default.json").read_text())
     assert record["results"] == results
     assert record["settings"]["tasks"] == ["adding-4", "copy-2"]
@@ -127,4 +128,4 @@ def test_a_run(tmp_path):
         assert losses[-1] < losses[0], cell
         assert len(found["gradient_norms_after"]) == 22
     again = long_memory.main(Config(**{**vars(config), "run": Run(output=tmp_path, resume=True)}))
-    assert again == results
+    assert again.tasks == results
