@@ -1,0 +1,33 @@
+"""Which rows an update learns from: a function of its number, so that a run can be resumed."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+GROUP = 10
+"""So many updates in a row have sequences of one length: `training.fit` runs them in one call."""
+
+
+def rows_at(step: int, count: int, size: int) -> np.ndarray:
+    """`size` of `count` rows; every epoch goes through them in an order of its own."""
+    if size > count:
+        raise ValueError(f"batch_size is {size}, but must not exceed the {count} rows there are.")
+    epoch, place = divmod(step, count // size)
+    order = np.random.default_rng(epoch).permutation(count)
+    return order[place * size : (place + 1) * size]
+
+
+def similar_rows_at(
+    step: int, lengths: np.ndarray, limits: Sequence[int], size: int
+) -> tuple[np.ndarray, int]:
+    """`size` rows whose lengths lie between two neighbouring limits, and the upper one.
+
+    Each limit is drawn as often as its rows are many, for `GROUP` updates at a time; then as few
+    steps as can be are spent on padding. Rows longer than the last limit count as of that length.
+    """
+    bucket_of = np.searchsorted(limits[:-1], lengths)
+    rng = np.random.default_rng([len(limits), step // GROUP])
+    bucket = bucket_of[rng.integers(len(lengths))]
+    (members,) = np.nonzero(bucket_of == bucket)
+    rows = np.random.default_rng([1, step]).choice(members, size, replace=len(members) < size)
+    return rows, limits[bucket]
