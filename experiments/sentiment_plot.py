@@ -1,0 +1,53 @@
+"""The words that told a classifier its class, as a figure and in a terminal."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.records import replacing
+
+
+def _shares(weights: Sequence[float]) -> list[float]:
+    """Weights between −1 and 1."""
+    greatest = max(map(abs, weights)) or 1.0
+    return [weight / greatest for weight in weights]
+
+
+def as_text(sentence: Mapping[str, Any], classes: Sequence[str]) -> str:
+    """A sentence with its three most telling words marked, and its classes."""
+    weights = sentence["weights"]
+    telling = sorted(range(len(weights)), key=lambda i: -weights[i])[:3]
+    words = [f"[{w}]" if i in telling else w for i, w in enumerate(sentence["words"])]
+    found, right = classes[sentence["found"]], classes[sentence["right"]]
+    return f"{found} ({'right' if found == right else f'is {right}'}): {' '.join(words)}"
+
+
+def plot(path: Path, sentences: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> None:
+    """Sentences with words for the class that was found in red and against it in blue, to a PNG."""
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure  # without pyplot: no window system is asked for
+
+    figure = Figure(figsize=(15, 0.45 * len(sentences) + 0.3))
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set(xlim=(0, 190), ylim=(-0.5, len(sentences)))
+    axes.axis("off")
+    for row, sentence in enumerate(reversed(sentences)):
+        found, right = classes[sentence["found"]], classes[sentence["right"]]
+        head = found if found == right else f"{found} (is {right})"
+        axes.text(1, row, head, family="monospace", size=8, weight="bold", va="center")
+        place = 26.0
+        for word, share in zip(sentence["words"], _shares(sentence["weights"]), strict=True):
+            background = {"facecolor": colormaps["bwr"](0.5 + share / 2), "linewidth": 0, "pad": 2}
+            axes.text(
+                place,
+                row,
+                word,
+                family="monospace",
+                size=8,
+                va="center",
+                bbox=background,
+                alpha=0.9,
+            )
+            place += len(word) + 1.2
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=110, format="png")

@@ -1,0 +1,198 @@
+"""The sentiment experiment: its data, its model, its explanations, and a whole run in small."""
+
+import dataclasses
+import json
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from common import assert_close
+
+from experiments import datasets, sentiment, sentiment_data, sentiment_plot
+from experiments import sentiment_model as models
+from experiments.sentiment_data import PAD, UNKNOWN, Data, Part, words_of
+from experiments.sentiment_model import Batch
+from experiments.training import Run
+
+pytestmark = pytest.mark.usefixtures("jax_defaults")  # optax
+
+
+def load(name):
+    try:
+        return getattr(sentiment_data, name)()
+    except datasets.DatasetError as error:
+        pytest.skip(str(error))
+
+
+def small_model(words=20, classes=3):
+    model = models.init_model(jax.random.key(0), words, classes, 8, 6)
+    return jax.tree.map(lambda leaf: 3 * leaf, model)  # far from linear
+
+
+def small_batch(rows=7, length=9, words=20):
+    rng = np.random.default_rng(0)
+    tokens = rng.integers(1, words, (rows, length), np.int32)
+    tokens[np.arange(length) >= rng.integers(1, length + 1, (rows, 1))] = PAD
+    return Batch(tokens, rng.integers(0, 3, rows))
+
+
+def test_words():
+    assert words_of("@Ann_1 It's GOOD, see http://t.co/x?y=1 :)") == [
+        *("<user>", "it's", "good", ",", "see", "<url>", ":", ")")
+    ]
+
+
+def test_tweets():
+    data = load("tweets")
+    parts = data[1:]
+    names = [
+        {" ".join(w for w in words if w not in ("<url>", "<user>")) for words in part.sentences}
+        for part in parts
+    ]
+    assert sum(map(len, names)) == len(set().union(*names)) == sum(len(p.labels) for p in parts)
+    assert [round(len(part.labels) / sum(map(len, names)), 2) for part in parts] == [0.8, 0.1, 0.1]
+    for part in parts:
+        assert len(part.sentences) == len(part.labels)
+        assert set(part.labels) == {0, 1, 2}
+    rude = data.train.sentences.index(["<user>", "rude", "rude"])
+    assert data.classes[data.train.labels[rude]] == "negative"
+
+
+def test_sst2():
+    data = load("sst2")
+    assert [len(part.sentences) for part in data[1:]] == [6920, 872, 1821]
+    assert [int(part.labels.sum()) for part in data[1:]] == [3610, 444, 909]
+    assert data.train.sentences[0][:4] == ["a", "stirring", ",", "funny"]
+    assert data.classes[data.train.labels[0]] == "positive"
+
+
+def test_vocabulary_and_encoding():
+    sentences = [["a", "b", "a"], ["c", "b"], ["a"]]
+    vocabulary = sentiment_data.vocabulary_of(sentences, 2)
+    assert vocabulary == ["<pad>", "<unknown>", "a", "b"]
+    tokens = sentiment_data.encode([*sentences, ["b"] * 9], vocabulary, 4)
+    expected = [[2, 3, 2, PAD], [UNKNOWN, 3, PAD, PAD], [2, PAD, PAD, PAD], [3, 3, 3, 3]]
+    np.testing.assert_array_equal(tokens, expected)
+
+
+def test_padding_changes_nothing():
+    model, batch = small_model(), small_batch()
+    logits = jax.jit(models.logits_of)(model, batch.tokens)
+    for tokens, row in zip(batch.tokens[:3], logits, strict=False):
+        alone = jax.jit(models.logits_of)(model, tokens[tokens != PAD][None])[0]
+        assert_close(alone, row, rtol=1e-5, atol=1e-5)  # sums in another order
+
+
+def test_accuracy_counts_every_row_once():
+    """With more rows than one block holds and a rest."""
+    model, batch = small_model(), small_batch(rows=1100)
+    found = np.argmax(jax.jit(models.logits_of)(model, batch.tokens), axis=1)
+    right = np.sum(found == batch.labels)
+    assert 0 < right < 1100
+    log_p = jax.jit(models.log_p_of)(model, batch.tokens)
+    assert_close(jnp.sum(jnp.exp(log_p), axis=1), np.ones(1100), rtol=1e-5)
+    assert_close(models.accuracy_of(log_p, batch.labels), np.float32(right / 1100))
+
+
+def test_dropout_needs_the_key_and_keeps_the_mean():
+    model, batch = small_model(), small_batch()
+    xs, mask = model.embedding[batch.tokens.T], jnp.asarray(batch.tokens.T != PAD)
+    key = jax.random.key(0)
+    plain = models.classify(model, xs, mask, 0.5)
+    assert_close(plain, models.logits_of(model, jnp.asarray(batch.tokens)))
+    assert_close(models.classify(model, xs, mask, 0.0, key), plain)
+    assert not np.allclose(models.classify(model, xs, mask, 0.5, key), plain, atol=0.1)
+
+
+def test_telling_words_are_what_scaling_a_word_does():
+    """Against finite differences of the lead, as one word's vector grows."""
+    with jax.enable_x64(True):
+        compare_with_differences()
+
+
+def compare_with_differences():
+    model = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), small_model())
+    batch = small_batch()
+
+    @jax.jit
+    @partial(jax.vmap, in_axes=(0, None))
+    def logits_of(factors, tokens):
+        xs = model.embedding[tokens] * factors[:, None]
+        return models.classify(model, xs, tokens != PAD)
+
+    words = [["w"] * int(np.sum(row != PAD)) for row in batch.tokens]
+    found = models.telling_words(model, words, batch)
+    assert len(found) == len(words)
+    steps = 1e-6 * np.eye(batch.tokens.shape[1])
+    for tokens, label, entry in zip(batch.tokens, batch.labels, found, strict=True):
+        logits = np.stack([logits_of(1 + steps, tokens), logits_of(1 - steps, tokens)])
+        assert entry["found"] == logits[0, 0].argmax()
+        assert entry["right"] == label
+        others = np.delete(np.arange(3), entry["found"])
+        leads = logits[..., entry["found"]] - logits[..., others].mean(axis=-1)
+        expected = (leads[0] - leads[1]) / 2e-6
+        length = int(np.sum(tokens != PAD))
+        np.testing.assert_allclose(entry["weights"], expected[:length], rtol=1e-6, atol=1e-8)
+        assert np.all(expected[length:] == 0)
+
+
+def test_bag_of_words_on_what_it_can_and_cannot_tell():
+    rng = np.random.default_rng(0)
+
+    def part(count, decides):
+        labels = rng.integers(0, 2, count)
+        noise = rng.integers(0, 9, (count, 3))
+        sentences = [
+            [f"w{w}" for w in row] + ["yes" if label and decides else "no"]
+            for row, label in zip(noise, labels, strict=True)
+        ]
+        return Part(sentences, labels)
+
+    for decides in (True, False):
+        accuracy = sentiment.bag_of_words(Data(("-", "+"), *(part(200, decides) for _ in range(3))))
+        assert (accuracy == 1) == decides
+        assert accuracy > 0.3
+
+
+def test_the_words_in_a_terminal():
+    sentence = {"words": list("abcde"), "weights": [3, -9, 2, 1, 0], "found": 1, "right": 0}
+    assert sentiment_plot.as_text(sentence, "xy") == "y (is x): [a] b [c] [d] e"
+    assert sentiment_plot.as_text(sentence | {"right": 1}, "xy").startswith("y (right): ")
+
+
+def test_a_run(tmp_path, monkeypatch, capsys):
+    """It learns, leaves a record and figures, and a resumed run ends at the same numbers."""
+    data = load("tweets")
+    few = Data(
+        data.classes,  # which lie one after the other
+        *(Part(part.sentences[::9], part.labels[::9]) for part in data[1:]),
+    )
+    monkeypatch.setattr(sentiment_data, "tweets", lambda: few)
+    config = sentiment.Config(
+        hidden_size=16,
+        embedding_size=16,
+        length=16,
+        batch_size=32,
+        dropout=0.1,
+        steps=60,
+        learning_rate=2e-2,
+        evaluate_every=20,
+        seeds=2,
+        run=Run(output=tmp_path),
+    )
+    result = sentiment.main(config)
+    losses = [np.mean(entry["training_loss"]) for entry in result.fitted.history]
+    assert losses[-1] < 0.9 * losses[0]
+    record = json.loads((tmp_path / "sentiment-default.json").read_text())
+    assert record["results"]["accuracy"] == result.accuracy
+    assert len(set(result.accuracy)) == 2
+    assert record["results"]["accuracy_together"] == result.together > 0.4
+    assert record["results"]["baselines"].keys() == {"most frequent class", "bag of words"}
+    assert len(record["results"]["words"]) == sentiment.SHOWN
+    for suffix in (".png", ".words.png"):
+        assert (tmp_path / f"sentiment-default{suffix}").stat().st_size > 10_000
+    assert "test accuracy" in capsys.readouterr().out
+    resumed = dataclasses.replace(config, run=Run(output=tmp_path, resume=True))
+    assert sentiment.main(resumed).accuracy == result.accuracy
