@@ -19,3 +19,11 @@ def jax_defaults():
     """JAX's own promotion rules, which optax's code relies on."""
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         yield
+
+
+@pytest.fixture(scope="module")
+def quick_compilation():
+    """For small networks, which run for less time than XLA needs to optimise them."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)

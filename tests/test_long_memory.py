@@ -14,7 +14,7 @@ from experiments.long_memory import CELLS, Config
 from experiments.long_memory_data import adding, copy, task_of
 from experiments.training import Run
 
-pytestmark = pytest.mark.usefixtures("jax_defaults")  # optax
+pytestmark = pytest.mark.usefixtures("jax_defaults", "quick_compilation")
 
 
 def test_adding():

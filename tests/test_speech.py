@@ -1,0 +1,265 @@
+"""Spoken digits: the data's parts, joining, decoders beside brute force, streams, a small run."""
+
+import dataclasses
+import itertools
+import json
+import shutil
+from collections import defaultdict
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from common import assert_close
+
+import gru_jax
+from experiments import datasets, speech, speech_data, speech_decode, speech_model, training
+from experiments.speech_data import Distortion, Part, join
+
+pytestmark = pytest.mark.usefixtures("jax_defaults", "quick_compilation")
+
+SMALL = speech.Config(
+    hidden_size=24,
+    layers=1,
+    batch_size=8,
+    isolated_steps=40,
+    connected_steps=30,
+    evaluate_every=10,
+    learning_rate=1e-2,
+    width=3,
+    seeds=2,
+)
+
+
+@pytest.fixture(scope="module")
+def data():
+    try:
+        return speech_data.spoken_digits()
+    except datasets.DatasetError as error:
+        pytest.skip(str(error))
+
+
+def first_of(part, count):
+    """The first recordings of each digit."""
+    rows = np.concatenate([np.nonzero(part.digits == digit)[0][:count] for digit in range(10)])
+    recordings, lengths = np.split(part.frames, part.starts[1:]), part.lengths[rows]
+    frames = np.concatenate([recordings[i] for i in rows])
+    return Part(frames, np.cumsum(lengths) - lengths, lengths, part.digits[rows])
+
+
+@pytest.fixture
+def few(data, monkeypatch):
+    """A few recordings, and few strings of them."""
+    parts = speech_data.Data(*(first_of(part, 4) for part in data))
+    monkeypatch.setattr(speech, "spoken_digits", lambda: parts)
+    monkeypatch.setattr(speech, "VALIDATED", 12)
+    monkeypatch.setattr(speech, "TESTED", 15)
+    return parts
+
+
+def test_parts(data):
+    for part, count in zip(data, (200, 50, 50), strict=True):
+        np.testing.assert_array_equal(np.bincount(part.digits), np.full(10, count))
+        np.testing.assert_array_equal(part.starts[1:], np.cumsum(part.lengths)[:-1])
+        assert part.lengths.sum() == len(part.frames)
+        assert part.frames.shape[1] == 13
+    assert sum(len(part.frames) for part in data) == 53_999
+    every = np.concatenate([part.frames for part in data])
+    assert len(np.unique(every, axis=0)) == 53_999  # so no recording has a copy in another part
+    np.testing.assert_allclose(data.train.frames.mean(axis=0), 0, atol=1e-4)
+    np.testing.assert_allclose(data.train.frames.std(axis=0), 1, atol=1e-4)
+    assert np.abs(data.test.frames.mean(axis=0)).max() > 1e-3  # by the training part's numbers
+
+
+LENGTHS = np.array([3, 5, 2])
+PART = Part(
+    np.random.default_rng(0).normal(size=(10, 13)).astype(np.float32),
+    np.array([0, 3, 8]),
+    LENGTHS,
+    np.array([7, 0, 9]),
+)
+
+
+def test_join_plays_recordings_as_they_are():
+    batch = join(PART, [np.array([1, 2, 1]), np.array([0])])
+    np.testing.assert_array_equal(batch.lengths, [12, 3])
+    np.testing.assert_array_equal(batch.labels, [[1, 10, 1, 0, 0, 0, 0], [8, 0, 0, 0, 0, 0, 0]])
+    frames = PART.frames
+    np.testing.assert_array_equal(
+        batch.xs[:, 0], np.concatenate([frames[3:8], frames[8:], frames[3:8]])
+    )
+    np.testing.assert_array_equal(batch.xs[:3, 1], frames[:3])
+    np.testing.assert_array_equal(batch.xs[3:, 1], 0)
+
+
+def test_join_speeds_up_what_is_too_long():
+    batch = join(PART, [np.array([1]), np.array([0])], limit=3)
+    np.testing.assert_array_equal(batch.lengths, [3, 3])
+    np.testing.assert_allclose(batch.xs[:, 0], PART.frames[[3, 5, 7]])
+    np.testing.assert_array_equal(batch.xs[:, 1], PART.frames[:3])
+
+
+def test_join_distorts():
+    """Speeds within the range; one offset for a whole recording; only between its own frames."""
+    part = PART._replace(frames=np.repeat(np.float32([[1], [2], [4]]) * np.ones(13), LENGTHS, 0))
+    rng, lengths, offsets = np.random.default_rng(0), [], []
+    for _ in range(200):
+        batch = join(part, [np.array([1])], distortion=Distortion(rng, 2.0, offset=0.5, noise=0.0))
+        xs = batch.xs[:, 0]
+        np.testing.assert_allclose(xs, np.broadcast_to(xs[0], xs.shape), rtol=1e-6)
+        lengths.append(len(xs))
+        offsets.append(xs[0] - 2.0)
+    assert set(lengths) == set(range(2, 10))
+    assert abs(np.std(offsets) - 0.5) < 0.03  # four standard errors and more
+    played = join(PART, [np.array([1])], distortion=Distortion(rng, 2.0, offset=0.0, noise=0.0)).xs
+    for i in range(13):
+        expected = np.interp(np.linspace(0, 4, len(played)), np.arange(5), PART.frames[3:8, i])
+        np.testing.assert_allclose(played[:, 0, i], expected, rtol=1e-5, atol=1e-6)
+    noise = join(PART, [np.array([1])] * 50, distortion=Distortion(rng, 1.0, offset=0.0, noise=0.2))
+    assert abs(np.std(noise.xs - PART.frames[3:8, None]) - 0.2) < 0.02
+
+
+def test_batches_are_functions_of_the_step(data):
+    one, two, other = (speech.batch_at(step, "connected", data.train, SMALL) for step in (3, 3, 4))
+    jax.tree.map(np.testing.assert_array_equal, one, two)
+    assert not np.array_equal(one.labels, other.labels)
+    sizes = np.sum(
+        [speech.batch_at(s, "connected", data.train, SMALL).labels > 0 for s in range(20)], axis=-1
+    )
+    assert set(sizes.ravel()) == {3, 4, 5, 6, 7}
+
+
+def spelt(path):
+    """What a path spells."""
+    return tuple(label for label, _ in itertools.groupby(path) if label != 0)
+
+
+def test_greedy_by_hand():
+    paths = np.array([[0, 2, 2, 0, 2, 1, 1, 0], [1, 1, 1, 1, 2, 2, 3, 3], [0] * 8])
+    mask = np.arange(8) < np.array([8, 6, 8])[:, None]
+    labels = speech_decode.greedy(jnp.asarray(np.eye(4)[paths.T]), jnp.asarray(mask.T))
+    expected = [[2, 2, 1, 0, 0, 0, 0, 0], [1, 2, 0, 0, 0, 0, 0, 0], [0] * 8]
+    np.testing.assert_array_equal(labels, expected)
+
+
+@pytest.mark.parametrize("frames", [1, 2, 5])
+def test_prefix_beam_sums_over_all_paths(frames):
+    """With room for every prefix each probability is the sum over the paths that spell it."""
+    logits = 2 * np.random.default_rng(frames).normal(size=(6, 3)).astype(np.float32)
+    log_p = np.asarray(jax.nn.log_softmax(logits[:frames]), np.float64)
+    sums = defaultdict(float)
+    for path in itertools.product(range(3), repeat=frames):
+        sums[spelt(path)] += np.exp(sum(log_p[t, label] for t, label in enumerate(path)))
+    width = len(sums) + 3
+    beam = speech_decode.prefix_beam(jnp.asarray(logits), jnp.arange(6) < frames, width, 5)
+    total = np.asarray(jnp.exp(jnp.logaddexp(beam.blank, beam.label)))
+    found = {
+        tuple(int(label) for label in prefix if label): p
+        for prefix, p in zip(np.asarray(beam.prefixes), total, strict=True)
+        if p > 0
+    }
+    assert found.keys() == sums.keys()
+    for prefix, p in sums.items():
+        np.testing.assert_allclose(found[prefix], p, rtol=1e-5)
+    assert np.all(np.diff(total) <= 0)
+    np.testing.assert_array_equal(beam.prefixes[len(sums) :], -1)
+
+
+def test_prefix_beam_beats_the_best_path():
+    """Two frames of .6 blank and .4 label: the path of blanks is best, but 1 is likelier: .64."""
+    logits = jnp.log(jnp.array([[0.6, 0.4], [0.6, 0.4]]))
+    mask = jnp.ones(2, bool)
+    assert not speech_decode.greedy(logits, mask).any()
+    beam = speech_decode.prefix_beam(logits, mask, 2, 2)
+    np.testing.assert_array_equal(beam.prefixes[0], [1, 0])
+    assert_close(jnp.exp(jnp.logaddexp(beam.blank[0], beam.label[0])), 0.64)
+
+
+def test_prefix_beam_gives_what_the_loss_gives():
+    rng = np.random.default_rng(0)
+    logits = jnp.asarray(3 * rng.normal(size=(12, 4)), jnp.float32)
+    beam = speech_decode.prefix_beam(logits, jnp.arange(12) < 9, 400, 8)
+    labels = beam.prefixes[:1]
+    assert labels.any()
+    loss = optax.ctc_loss(
+        logits[None, :9], jnp.zeros((1, 9)), labels, (labels == 0).astype(jnp.float32)
+    )
+    assert_close(jnp.logaddexp(beam.blank[0], beam.label[0]), -loss[0], rtol=1e-4)
+
+
+def test_word_error_by_hand():
+    """One digit replaced, one left out, one too many, of eight that were said."""
+    labels = np.array([[2, 3, 4, 0], [10, 1, 0, 0], [5, 5, 6, 0]])
+    said = speech_decode.words_of(labels)
+    assert said == ["1 2 3", "9 0", "4 4 5"]
+    errors = speech_decode.word_error(said, ["1 7 3", "9 0 0", "4 5"])
+    assert errors["rate"] == pytest.approx(3 / 8)
+    counts = {name: errors[name] for name in ("words", "substituted", "deleted", "inserted")}
+    assert counts == {"words": 8, "substituted": 1, "deleted": 1, "inserted": 1}
+
+
+def test_loss_ignores_padding():
+    model = speech_model.init_model(jax.random.key(0), "connected", (6,))
+    loss = jax.jit(lambda batch: speech_model.loss_of("connected", model, batch))
+    strings = [np.array([1, 2, 1]), np.array([0, 1])]
+    both, *alone = (loss(join(PART, part)) for part in (strings, strings[:1], strings[1:]))
+    assert_close(both, (3 * alone[0] + 2 * alone[1]) / 5, rtol=1e-5)
+
+
+def test_a_stream_equals_the_whole(data):
+    """Frame by frame within 1e-5 of the whole pass, and the same digits as the greedy decoder."""
+    model = speech_model.init_model(jax.random.key(1), "connected", (32, 32))
+    model = model._replace(head=dataclasses.replace(model.head, w=8 * model.head.w))
+    batch = join(data.test, [np.array([0, 60, 120, 180])])
+    whole = jax.jit(speech_model.connected_logits)(model, batch)[:, 0]
+    hs = tuple(map(gru_jax.zero_state, model.stack.layers))
+    for t, x in enumerate(batch.xs[:, 0]):
+        hs, logits = speech_model.listen(model, hs, x)
+        assert_close(logits, whole[t], atol=1e-5, rtol=1e-5)
+    digits = [digit for _, digit in speech_model.heard(model, batch.xs[:, 0])]
+    labels = speech_decode.greedy(whole, speech_model.mask_of(batch)[:, 0])
+    assert len(digits) > 3
+    assert digits == [int(label) - 1 for label in labels if label]
+
+
+def test_main(few, tmp_path, capsys, monkeypatch):
+    config = dataclasses.replace(SMALL, run=training.Run(output=tmp_path))
+    result = speech.main(config)
+    for task, fitted in result.fitted.items():
+        losses = [np.mean(entry["validation_loss"]) for entry in fitted.history]
+        assert losses[-1] < losses[0], task
+    isolated, connected = result.tests["isolated"], result.tests["connected"]
+    assert len(isolated["accuracy"]) == 2
+    assert np.mean(isolated["accuracy"]) > 0.3  # chance is 0.1
+    assert isolated["recordings"] == 40
+    assert connected["strings"] == 15
+    said = sum(map(len, speech_data.draw_strings(np.random.default_rng([1, 15]), few.test, 15)))
+    for decoder in ("greedy", "prefix beam"):
+        assert [errors["words"] for errors in connected[decoder]] == [said, said]
+    record = json.loads((tmp_path / "speech-default.json").read_text())
+    assert record["results"]["isolated"]["accuracy"] == isolated["accuracy"]
+    assert record["results"]["connected"]["greedy"] == connected["greedy"]
+    for name in ("isolated", "connected", "posteriors"):
+        assert (tmp_path / f"speech-default.{name}.png").stat().st_size > 5000
+    printed = capsys.readouterr().out
+    for line in ("said ", "prefix beam: ", f"{np.mean(isolated['accuracy']):.4f} ±"):
+        assert line in printed
+
+    # A run that was killed ten updates before its end goes on to the same bits.
+    folder = tmp_path / "speech-default.checkpoints" / "isolated"
+    steps = [int(path.name) for path in folder.iterdir() if path.name.isdigit()]
+    shutil.rmtree(folder / str(max(steps)))
+    batch_at, drawn = speech.batch_at, []
+
+    def recorded(step, task, *arguments):
+        drawn.append((task, step))
+        return batch_at(step, task, *arguments)
+
+    monkeypatch.setattr(speech, "batch_at", recorded)
+    run = training.Run(output=tmp_path, resume=True)
+    resumed = speech.main(dataclasses.replace(config, run=run))
+    assert drawn == [("isolated", step) for step in range(30, 40)]
+    for task, fitted in result.fitted.items():
+        jax.tree.map(np.testing.assert_array_equal, resumed.fitted[task].params, fitted.params)
+    assert resumed.tests == result.tests
