@@ -1,5 +1,8 @@
 """How fast is it? Our GRU and every peer, timed in turns in one process.
 
+python -m experiments.benchmark                   # a quarter of an hour on two cores
+python -m experiments.benchmark --preset quick    # a minute
+
 Each round runs every implementation once, in random order; reported are minimum and
 median over the rounds, and the ratio of medians to the fastest peer of the same workload and mode.
 "forward" gives all states; "train" the gradients of a weighted sum of all states with respect to

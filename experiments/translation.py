@@ -1,4 +1,4 @@
-"""Letters to sounds, English to Spanish: an encoder, a decoder, and attention between them.
+"""How is it pronounced, how is it said in Spanish? An encoder, a decoder, and attention.
 
 python -m experiments.translation                    # pronunciations, minutes on two cores
 python -m experiments.translation --preset full      # the same, the recorded run
