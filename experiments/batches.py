@@ -8,15 +8,6 @@ GROUP = 10
 """So many updates in a row have sequences of one length: `training.fit` runs them in one call."""
 
 
-def rows_at(step: int, count: int, size: int) -> np.ndarray:
-    """`size` of `count` rows; every epoch goes through them in an order of its own."""
-    if size > count:
-        raise ValueError(f"batch_size is {size}, but must not exceed the {count} rows there are.")
-    epoch, place = divmod(step, count // size)
-    order = np.random.default_rng(epoch).permutation(count)
-    return order[place * size : (place + 1) * size]
-
-
 def similar_rows_at(
     step: int, lengths: np.ndarray, limits: Sequence[int], size: int
 ) -> tuple[np.ndarray, int]:

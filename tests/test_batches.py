@@ -3,24 +3,10 @@
 from collections import Counter
 
 import numpy as np
-import pytest
 
-from experiments.batches import GROUP, rows_at, similar_rows_at
+from experiments.batches import GROUP, similar_rows_at
 
 LENGTHS = np.arange(1, 101) % 10 + 1  # ten rows of each length from 1 to 10
-
-
-def test_every_epoch_goes_through_all_rows_in_its_own_order():
-    epochs = [np.concatenate([rows_at(5 * e + i, 23, 4) for i in range(5)]) for e in range(2)]
-    for epoch in epochs:
-        assert len(set(epoch)) == 20  # three are left out, others each time
-    assert not np.array_equal(*epochs)
-    np.testing.assert_array_equal(rows_at(7, 23, 4), epochs[1][8:12])
-
-
-def test_more_rows_than_there_are_is_refused():
-    with pytest.raises(ValueError, match="batch_size is 5, but must not exceed the 4 rows"):
-        rows_at(0, 4, 5)
 
 
 def test_rows_of_similar_length():

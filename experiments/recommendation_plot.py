@@ -1,0 +1,89 @@
+"""What a recommender says, in words; and how it does beside its baselines, as a figure."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from experiments.recommendation_data import NONE, Cases
+from experiments.recommendation_ranking import Ranks
+from experiments.records import replacing
+from experiments.training import Fitted
+
+LAST = 50  # the longest list of recommendations that is drawn
+
+
+def show(scores: np.ndarray, cases: Cases, titles: Sequence[str]) -> None:
+    """Prints the five unseen items of the highest scores `[U, V]` for each of the first U users."""
+    for user, row in enumerate(scores):
+        seen = cases.seen[user][cases.seen[user] != NONE]
+        row[seen] = -np.inf
+        best = np.argsort(-row)[:5]
+        print(f"\n{' saw':>15} {'; '.join(titles[item] for item in seen[-4:])}")
+        print(f"{'is recommended':>15} {'; '.join(titles[item] for item in best)}")
+        rank = 1 + np.sum(row > row[cases.targets[user]])
+        print(f"{'saw':>15} {titles[cases.targets[user]]} (rank {rank})")
+
+
+def groups_of(counts: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """Five groups of nearly equal size, from the rarest: the group of each, and their bounds."""
+    edges = np.unique(np.quantile(counts, [0.2, 0.4, 0.6, 0.8], method="lower"))
+    group = np.searchsorted(edges[edges < counts.max()], counts)
+    members = [counts[group == number] for number in range(group.max() + 1)]
+    bounds = [np.unique([part.min(), part.max()]) for part in members]
+    return group, ["–".join(map(str, bound)) for bound in bounds]
+
+
+def plot(
+    path: Path,
+    title: str,
+    fitted: Fitted,
+    ranks: Mapping[str, Ranks],
+    counts: np.ndarray,
+    validation: Mapping[str, float],
+    published: Mapping[str, Mapping[str, float]],
+) -> None:
+    """Draws learning, hits by the length of the list, and hits by the item's fame, to a PNG.
+
+    Args:
+      path: of the PNG.
+      title: of the figure.
+      fitted: the training run, whose validation loss is 1 − NDCG@10.
+      ranks: on the test part, by model.
+      counts: how often each test user's next item was chosen in training `[N]`.
+      validation: NDCG@10 of the baselines on the validation part.
+      published: metrics by model.
+    """
+    from matplotlib.figure import Figure  # without pyplot: no window system is asked for
+
+    figure = Figure(figsize=(13, 4.2), layout="constrained")
+    figure.suptitle(title)
+    learning, lists, fame = figure.subplots(1, 3)
+    steps = [entry["step"] for entry in fitted.history]
+    curves = 1 - np.array([entry["validation_loss"] for entry in fitted.history])
+    learning.plot(steps, curves.reshape(len(steps), -1), color="C0")
+    colours = {name: f"C{number}" for number, name in enumerate(ranks)}
+    for name, level in validation.items():
+        learning.axhline(level, color=colours[name], linestyle=":")
+    learning.set(xlabel="updates", ylabel="NDCG@10, validation", ylim=(0, None))
+
+    group, bounds = groups_of(counts)
+    width = 0.8 / len(ranks)
+    for number, (name, found) in enumerate(ranks.items()):
+        places = np.atleast_2d(found.unseen)
+        rates = [np.mean(places <= k) for k in range(1, LAST + 1)]
+        lists.plot(range(1, LAST + 1), rates, color=colours[name], label=name)
+        hits = [np.mean(places[:, group == part] <= 10) for part in range(len(bounds))]
+        x = np.arange(len(bounds)) + (number - (len(ranks) - 1) / 2) * width
+        fame.bar(x, hits, width, color=colours[name], label=name)
+    for marker, (name, metrics) in zip("sDo^", published.items(), strict=False):
+        label = f"{name}, published"
+        lists.plot(10, metrics["HR@10"], marker, color="k", markersize=4, label=label)
+    lists.set(xlabel="k: items recommended", ylabel="HR@k, test", ylim=(0, None))
+    fame.set_xticks(range(len(bounds)), bounds)
+    fame.set(xlabel="how often the right item was chosen in training", ylabel="HR@10, test")
+    for axes in (learning, lists, fame):
+        axes.grid(alpha=0.3)
+    lists.legend(frameon=False, fontsize=8)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=120, format="png")
