@@ -44,13 +44,13 @@ class Config:
     """Words of a sentence that are read."""
     at_least: int = 2
     """How often a word must occur to be known."""
-    dropout: float = 0.5
+    dropout: float = 0.35
     """Rate on the embeddings, one mask for all words of a sentence, and on the pooled states."""
-    word_dropout: float = 0.1
+    word_dropout: float = 0.0
     """Rate at which words are replaced by the unknown word."""
     weight_decay: float = 1e-4
     batch_size: int = 64
-    steps: int = 1000
+    steps: int = 800
     learning_rate: float = 2e-3
     """At its peak: it rises linearly for a twentieth of the steps, then falls along a cosine."""
     evaluate_every: int = 100
@@ -61,7 +61,9 @@ class Config:
 
 PRESETS = {
     "default": Config(),
-    "full": Config(preset="full", dataset="sst2", length=56),
+    "full": Config(
+        preset="full", dataset="sst2", length=56, dropout=0.5, word_dropout=0.1, steps=1000
+    ),
 }
 
 # Tai et al. 2015, table 2: test accuracy with pretrained GloVe vectors and all phrases.
