@@ -27,9 +27,10 @@ def plot(path: Path, sentences: Sequence[Mapping[str, Any]], classes: Sequence[s
     from matplotlib import colormaps
     from matplotlib.figure import Figure  # without pyplot: no window system is asked for
 
-    figure = Figure(figsize=(15, 0.45 * len(sentences) + 0.3))
+    longest = max(sum(len(word) + 1.2 for word in sentence["words"]) for sentence in sentences)
+    figure = Figure(figsize=(0.08 * (28 + longest), 0.45 * len(sentences) + 0.3))
     axes = figure.add_axes((0, 0, 1, 1))
-    axes.set(xlim=(0, 190), ylim=(-0.5, len(sentences)))
+    axes.set(xlim=(0, 28 + longest), ylim=(-0.5, len(sentences)))
     axes.axis("off")
     for row, sentence in enumerate(reversed(sentences)):
         found, right = classes[sentence["found"]], classes[sentence["right"]]
@@ -37,7 +38,8 @@ def plot(path: Path, sentences: Sequence[Mapping[str, Any]], classes: Sequence[s
         axes.text(1, row, head, family="monospace", size=8, weight="bold", va="center")
         place = 26.0
         for word, share in zip(sentence["words"], _shares(sentence["weights"]), strict=True):
-            background = {"facecolor": colormaps["bwr"](0.5 + share / 2), "linewidth": 0, "pad": 2}
+            colour = colormaps["bwr"](0.5 + 0.35 * share)  # light enough for black letters
+            background = {"facecolor": colour, "linewidth": 0, "pad": 2}
             axes.text(
                 place,
                 row,
