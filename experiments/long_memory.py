@@ -158,8 +158,6 @@ def learn(config: Config, task: str, cell: str) -> dict[str, Any]:
     validation, test = batch_at(1, 0, EVALUATED), batch_at(2, 0, EVALUATED)
     keys = jax.random.split(jax.random.key(0), config.seeds)
     models = jax.vmap(lambda key: init_model(key, cell, validation, config.hidden_size))(keys)
-    rate, steps = config.learning_rate, config.steps
-    schedule = optax.warmup_cosine_decay_schedule(0.0, rate, steps // 20, steps)
     fitted = training.fit(
         lambda model, carry, batch, key: (loss_of(cell, model, batch), carry),
         models,
@@ -167,8 +165,8 @@ def learn(config: Config, task: str, cell: str) -> dict[str, Any]:
         lambda step: batch_at(0, step, config.batch_size),
         lambda model: loss_of(cell, model, validation),
         key=keys,
-        optimiser=optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule)),
-        steps=steps,
+        optimiser=training.adam(config.learning_rate, config.steps),
+        steps=config.steps,
         evaluate_every=config.evaluate_every,
         items_per_step=config.batch_size * config.seeds,
         unit="sequences",

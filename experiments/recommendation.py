@@ -20,7 +20,6 @@ from typing import Annotated, Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import tyro
 
 import gru_jax
@@ -177,8 +176,6 @@ def main(config: Config) -> Result:
     init_key, train_key = jax.random.split(jax.random.key(0))
     init = jax.jit(jax.vmap(lambda key: init_model(key, config, data.items)))
     models = init(jax.random.split(init_key, config.seeds))
-    rate, steps = config.learning_rate, config.steps
-    schedule = optax.warmup_cosine_decay_schedule(0.0, rate, steps // 20, steps)
     fitted = training.fit(
         lambda model, h, batch, key: loss_of(model, h, batch, config, key),
         models,
@@ -186,8 +183,8 @@ def main(config: Config) -> Result:
         lambda step: batch_at(step, pairs, config.batch_size, config.chunk_length),
         lambda model: 1 - ndcg_at(10, gru_ranks(model, validation).unseen),
         key=jax.random.split(train_key, config.seeds),
-        optimiser=optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule)),
-        steps=steps,
+        optimiser=training.adam(config.learning_rate, config.steps),
+        steps=config.steps,
         evaluate_every=config.evaluate_every,
         items_per_step=config.batch_size * config.chunk_length * config.seeds,
         unit="items",

@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import tyro
 
 from experiments import records, sentiment_data, sentiment_plot, training
@@ -118,8 +117,6 @@ def main(config: Config) -> Result:
     init_key, train_key = jax.random.split(jax.random.key(0))
     sizes = len(vocabulary), len(data.classes), config.embedding_size, config.hidden_size
     models = jax.vmap(lambda key: init_model(key, *sizes))(jax.random.split(init_key, config.seeds))
-    rate, steps = config.learning_rate, config.steps
-    schedule = optax.warmup_cosine_decay_schedule(0.0, rate, steps // 20, steps)
     name = f"sentiment-{config.preset}"
     fitted = training.fit(
         lambda model, carry, batch, key: (
@@ -131,11 +128,10 @@ def main(config: Config) -> Result:
         lambda step: batch_at(step, train, config.batch_size),
         lambda model: 1 - accuracy_of(log_p_of(model, validation.tokens), validation.labels),
         key=jax.random.split(train_key, config.seeds),
-        optimiser=optax.chain(
-            optax.clip_by_global_norm(1.0),
-            optax.adamw(schedule, weight_decay=config.weight_decay),
+        optimiser=training.adam(
+            config.learning_rate, config.steps, weight_decay=config.weight_decay
         ),
-        steps=steps,
+        steps=config.steps,
         evaluate_every=config.evaluate_every,
         items_per_step=config.batch_size * config.seeds,
         unit="sentences",

@@ -201,9 +201,6 @@ def main(config: Config) -> Result:
 
     init_key, train_key, write_key = jax.random.split(jax.random.key(config.seed), 3)
     model = init_model(init_key, config, len(symbols))
-    schedule = optax.warmup_cosine_decay_schedule(
-        0.0, config.learning_rate, config.steps // 20, config.steps
-    )
     name = f"shakespeare-{config.preset}"
     fitted = training.fit(
         loss,
@@ -214,7 +211,7 @@ def main(config: Config) -> Result:
         ),
         lambda model: evaluate(model, validation, config),
         key=train_key,
-        optimiser=optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule, b2=0.99)),
+        optimiser=training.adam(config.learning_rate, config.steps, b2=0.99),
         steps=config.steps,
         evaluate_every=config.evaluate_every,
         patience=config.patience,

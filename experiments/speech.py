@@ -16,7 +16,6 @@ from typing import Annotated, Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import tyro
 
 from experiments import records, speech_plot, training
@@ -177,7 +176,6 @@ def learn(config: Config, task: str, data: Data) -> training.Fitted:
         jax.random.split(init_key, config.seeds)
     )
     steps = config.isolated_steps if task == "isolated" else config.connected_steps
-    schedule = optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, steps // 20, steps)
     return training.fit(
         lambda model, carry, batch, key: (loss_of(task, model, batch, config.dropout, key), carry),
         models,
@@ -185,10 +183,7 @@ def learn(config: Config, task: str, data: Data) -> training.Fitted:
         lambda step: batch_at(step, task, data.train, config),
         lambda model: loss_of(task, model, validation),
         key=jax.random.split(train_key, config.seeds),
-        optimiser=optax.chain(
-            optax.clip_by_global_norm(1.0),
-            optax.adamw(schedule, weight_decay=config.weight_decay),
-        ),
+        optimiser=training.adam(config.learning_rate, steps, weight_decay=config.weight_decay),
         steps=steps,
         evaluate_every=config.evaluate_every,
         items_per_step=config.batch_size * config.seeds,

@@ -61,6 +61,18 @@ def launch(main: Callable[[Config], Any], presets: Mapping[str, Config]) -> None
         raise SystemExit(str(error)) from None
 
 
+def adam(
+    learning_rate: float, steps: int, *, b2: float = 0.999, weight_decay: float = 0.0
+) -> optax.GradientTransformation:
+    """AdamW on gradients of norm 1 at most.
+
+    The rate rises linearly for a twentieth of the steps, then falls along a cosine.
+    """
+    schedule = optax.warmup_cosine_decay_schedule(0.0, learning_rate, steps // 20, steps)
+    adamw = optax.adamw(schedule, b2=b2, weight_decay=weight_decay)
+    return optax.chain(optax.clip_by_global_norm(1.0), adamw)
+
+
 class Fitted(NamedTuple):
     """A finished training run."""
 

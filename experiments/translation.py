@@ -14,7 +14,6 @@ from typing import Annotated, Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import tyro
 
 from experiments import records, training, translation_data, translation_plot, translation_scores
@@ -183,8 +182,6 @@ def main(config: Config) -> Result:
     train, validation = (encode_pairs(part, words) for part in (pairs, data.validation.pairs()))
     init_key, train_key = jax.random.split(jax.random.key(0))
     sizes = config.embedding_size, config.hidden_size, config.encoder_layers
-    rate, steps = config.learning_rate, config.steps
-    schedule = optax.warmup_cosine_decay_schedule(0.0, rate, steps // 20, steps)
     name = f"translation-{config.preset}"
     fitted = training.fit(
         lambda model, carry, batch, key: (loss_of(model, batch, config, key), carry),
@@ -193,8 +190,8 @@ def main(config: Config) -> Result:
         batches_of(train, config.batch_size),
         lambda model: nats_per_token(model, validation),
         key=train_key,
-        optimiser=optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule)),
-        steps=steps,
+        optimiser=training.adam(config.learning_rate, config.steps),
+        steps=config.steps,
         evaluate_every=config.evaluate_every,
         items_per_step=config.batch_size,
         unit="pairs",

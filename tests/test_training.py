@@ -272,3 +272,27 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     monkeypatch.undo()
     assert [p.name for p in tmp_path.iterdir()] == ["run.json"]
     assert path.read_text() == "old"
+
+
+def test_adam_rises_falls_clips_and_decays():
+    """A constant gradient moves a parameter by the rate, whatever its size."""
+    optimiser = training.adam(0.1, 40)
+    params = jnp.zeros(2)
+    state, moved = optimiser.init(params), []
+    for _ in range(41):
+        updates, state = optimiser.update(jnp.array([3e6, -4e6]), state, params)
+        moved.append(float(-updates[0]))
+        np.testing.assert_allclose(updates[0], -updates[1], rtol=1e-4, atol=1e-9)
+    np.testing.assert_allclose(moved[:3], [0, 0.05, 0.1], rtol=1e-3, atol=1e-9)
+    assert np.all(np.diff(moved[2:]) < 0)
+    np.testing.assert_allclose(moved[-1], 0, atol=1e-9)
+
+    gradients = jnp.array([3e6, 4e6])  # of norm 5e6
+    _, clipped = optimiser.update(gradients, optimiser.init(params), params)
+    np.testing.assert_allclose(optax.tree.get(clipped, "mu"), 0.1 * gradients / 5e6, rtol=1e-5)
+
+    decaying = training.adam(0.1, 40, weight_decay=0.5)
+    state = decaying.init(params)
+    for _ in range(2):  # the first has a rate of zero
+        updates, state = decaying.update(jnp.zeros(2), state, jnp.array([2.0, -4.0]))
+    np.testing.assert_allclose(updates, [-0.05, 0.1], rtol=1e-5)
