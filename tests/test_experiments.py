@@ -58,7 +58,9 @@ def translation(results):
 
 
 def verses(results):
-    for scores in (results["scores"] | results["baselines"]).values():
+    yield f"{results['scores']['beam of 5']['BLEU']:.2f}"
+    yield f"{results['scores']['greedy']['BLEU']:.2f}"
+    for scores in results["baselines"].values():
         yield f"{scores['BLEU']:.2f}"
 
 
