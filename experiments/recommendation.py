@@ -30,6 +30,7 @@ from experiments import (
     records,
     training,
 )
+from experiments.dropout import drop
 from experiments.recommendation_data import Batch, Cases, batch_at, cases_of, pairs_of
 from experiments.recommendation_ranking import Ranks, baselines, metrics_of, ndcg_at, ranks_of
 
@@ -114,11 +115,6 @@ def init_model(key: jax.Array, config: Config, items: int) -> Model:
         gru_jax.init_readout(head_key, config.hidden_size, config.embedding_size),
         jnp.zeros(items),
     )
-
-
-def drop(key: jax.Array, x: jax.Array, rate: float) -> jax.Array:
-    """Zeroes entries at a rate, and scales the others so that the mean stays."""
-    return jnp.where(jax.random.bernoulli(key, 1 - rate, x.shape), x / (1 - rate), 0)
 
 
 def logits_of(model: Model, h: jax.Array) -> jax.Array:

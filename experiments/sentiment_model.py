@@ -8,6 +8,7 @@ import numpy as np
 import optax
 
 import gru_jax
+from experiments.dropout import drop
 from experiments.sentiment_data import PAD, UNKNOWN
 
 
@@ -50,8 +51,7 @@ def classify(
     greatest = jnp.max(hs, axis=0, where=mask[..., None], initial=-1.0)  # states lie above −1
     pooled = jnp.concatenate([mean, greatest], axis=-1)
     if pool_key is not None:
-        kept = jax.random.bernoulli(pool_key, 1 - rate, pooled.shape)
-        pooled = jnp.where(kept, pooled / (1 - rate), 0)
+        pooled = drop(pool_key, pooled, rate)
     return gru_jax.readout(model.head, pooled)
 
 

@@ -17,6 +17,7 @@ import tyro
 
 import gru_jax
 from experiments import datasets, records, text, training
+from experiments.dropout import drop
 
 EVALUATION_STREAM = 8192  # characters; long enough for the zero state at its start not to matter
 
@@ -124,13 +125,6 @@ def forward(
         if keys is not None:
             xs = xs * drop(keys[i, 1], jnp.ones_like(xs[:1]), config.dropout)
     return tuple(last), gru_jax.readout(model.head, xs)
-
-
-def drop(key: jax.Array, x: jax.Array, rate: float) -> jax.Array:
-    """Dropout: zeros at the given rate, the rest scaled so that the mean stays."""
-    if rate == 0:
-        return x
-    return jnp.where(jax.random.bernoulli(key, 1 - rate, x.shape), x / (1 - rate), 0)
 
 
 def step(model: Model, hs: Any, token: jax.Array) -> tuple[Any, jax.Array]:
