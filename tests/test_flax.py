@@ -28,7 +28,6 @@ CALLS = [
     {"seq_lengths": LENGTHS, "reverse": True, "return_carry": True},
     {"seq_lengths": LENGTHS, "reverse": True, "keep_order": True, "return_carry": True},
 ]
-DTYPES = pytest.mark.parametrize("dtype", [None, jnp.bfloat16])
 
 
 def draw(*shape):
@@ -65,9 +64,10 @@ def nnx_layers(dtype=None, **arguments):
 
 @pytest.mark.parametrize("interface", ["linen", "nnx"])
 @pytest.mark.parametrize("time_major", [False, True])
-@pytest.mark.parametrize("as_attribute", [False, True])
+@pytest.mark.parametrize(
+    ("as_attribute", "dtype"), [(False, None), (True, None), (True, jnp.bfloat16)]
+)
 @pytest.mark.parametrize("call", CALLS, ids=lambda call: " ".join(call) or "plain")
-@DTYPES
 def test_every_argument(interface, time_major, as_attribute, call, dtype):
     """Given to the layer or to the call, with a first carry or without."""
     xs = draw(*((T, B) if time_major else (B, T)), I)

@@ -14,7 +14,7 @@ from experiments.long_memory import CELLS, Config
 from experiments.long_memory_data import adding, copy, task_of
 from experiments.training import Run
 
-pytestmark = pytest.mark.usefixtures("jax_defaults", "quick_compilation")
+pytestmark = pytest.mark.usefixtures("jax_defaults")
 
 
 def test_adding():
@@ -95,7 +95,7 @@ def test_gradient_norms(cell, task):
                 )
                 return long_memory.answer_loss(model.head, hs, jnp.asarray(targets))
 
-            leaves = jax.tree.leaves(jax.grad(loss)(h))
+            leaves = jax.tree.leaves(jax.jit(jax.grad(loss))(h))
             per_row.append(jnp.sqrt(sum(jnp.sum(leaf**2) for leaf in leaves)))
         norms.append(jnp.mean(jnp.stack(per_row)))
     actual = long_memory.gradient_norms(cell, model, batch)

@@ -24,7 +24,7 @@ from experiments.recommendation_ranking import (
     ranks_of,
 )
 
-pytestmark = pytest.mark.usefixtures("jax_defaults", "quick_compilation")
+pytestmark = pytest.mark.usefixtures("jax_defaults")
 
 KEY = jax.random.key(0)
 TOY = [np.array(history, np.int32) for history in ([0, 1, 2, 3, 4], [5, 1, 2, 0], [1, 2, 4, 5])]

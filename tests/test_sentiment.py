@@ -16,7 +16,7 @@ from experiments.sentiment_data import PAD, UNKNOWN, Data, Part, words_of
 from experiments.sentiment_model import Batch
 from experiments.training import Run
 
-pytestmark = pytest.mark.usefixtures("jax_defaults", "quick_compilation")
+pytestmark = pytest.mark.usefixtures("jax_defaults")
 
 
 def load(name):

@@ -17,7 +17,7 @@ import gru_jax
 from experiments import datasets, speech, speech_data, speech_decode, speech_model, training
 from experiments.speech_data import Distortion, Part, join
 
-pytestmark = pytest.mark.usefixtures("jax_defaults", "quick_compilation")
+pytestmark = pytest.mark.usefixtures("jax_defaults")
 
 SMALL = speech.Config(
     hidden_size=24,

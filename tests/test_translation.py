@@ -21,7 +21,7 @@ from experiments.translation_data import END, PAD, START, UNKNOWN, Data, Part
 from experiments.translation_decode import beam_search, greedy
 from experiments.translation_scores import baselines_of, edit_distance, scores_of
 
-pytestmark = pytest.mark.usefixtures("jax_defaults", "quick_compilation")
+pytestmark = pytest.mark.usefixtures("jax_defaults")
 
 
 def words(*texts):
