@@ -22,7 +22,7 @@ from ._checks import (
 )
 from ._params import GRUParams
 from ._scan import outputs, prepare, restart, scan_time, select
-from ._tangent import state_tangents, weight_tangents
+from ._tangent import recurrent_weights, state_tangents, weight_tangents
 
 Save = Literal["gates", "states", "chunks"]
 Stretch = Callable[[Any, Any], tuple[Any, Any]]
@@ -139,7 +139,8 @@ def _states_jvp(
     params, scale, h0, inputs = primals
     params_dot, _, h0_dot, (xs_dot, _, _) = tangents
     h_last, (states, saved) = _run(save == "gates", reverse, unroll, params, scale, h0, inputs)
-    gates, dots = gates_of(params, scale), weight_tangents(params_dot)
+    gates, w_h = gates_of(params, scale), recurrent_weights(params)
+    dots = weight_tangents(params_dot)
 
     @jax.checkpoint  # what is computed from the states here is not kept for the backward pass
     def stretch(carry: Any, steps: Any) -> tuple[Any, jax.Array]:
@@ -153,7 +154,7 @@ def _states_jvp(
         if mask is not None:  # z = 0 leaves the state, and its tangent, as they are
             found = found._replace(z=select(mask, found.z, jnp.zeros_like(found.z)))
         h_dot, states_dot = state_tangents(
-            params, dots, before, found, xs, xs_dot, h_dot, resets, scale, reverse, unroll
+            params, w_h, dots, before, found, xs, xs_dot, h_dot, resets, scale, reverse, unroll
         )
         return (h, h_dot), states_dot
 
