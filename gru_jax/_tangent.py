@@ -28,7 +28,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from ._cell import Gates, biased, input_projection, scaled
+from ._cell import Gates, biased, in_halves, input_projection, scaled
 from ._params import GRUParams
 from ._scan import restart
 
@@ -149,6 +149,12 @@ def state_tangents(
 
 def _times(x: jax.Array, w_transposed: jax.Array, dtype: DTypeLike) -> jax.Array:
     """The product x w, of the transpose of w."""
-    dimensions = ((x.ndim - 1,), (1,)), ((), ())
     x = x.astype(w_transposed.dtype)
-    return jax.lax.dot_general(x, w_transposed, dimensions, preferred_element_type=dtype)
+    if not in_halves(x, w_transposed):
+        contract = ((x.ndim - 1,), (1,)), ((), ())
+        return jax.lax.dot_general(x, w_transposed, contract, preferred_element_type=dtype)
+    rows = x.shape[:-1]
+    x, w = jnp.stack([x.reshape(1, -1)] * 2), w_transposed.reshape(2, -1, x.shape[-1])
+    batched = ((2,), (2,)), ((0,), (0,))
+    halves = jax.lax.dot_general(x, w, batched, preferred_element_type=dtype)
+    return halves.reshape(*rows, -1)

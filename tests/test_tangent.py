@@ -14,6 +14,7 @@ from common import assert_close, random_flags, random_inputs, random_params
 from test_fast import RESETS, loss, twin
 
 import gru_jax
+from gru_jax._cell import in_halves
 
 SAVE = pytest.mark.parametrize("save", ["gates", "states", "chunks"])
 WIDE = {"batch": (32,), "hidden": 128}  # 2^16 numbers are 16 steps
@@ -130,6 +131,22 @@ def test_vmap_in_chunks(reset, save):
         rtol=1e-4,
         atol=1e-3,  # the weights' gradients are sums of 3300 terms, up to 500 in all
     )
+
+
+@RESETS
+@pytest.mark.parametrize("save", ["gates", "states"])
+@pytest.mark.parametrize("hidden", [256, 257])
+def test_a_single_row_of_a_large_state(reset, save, hidden):
+    """Its products are taken in halves, where there are halves."""
+    arguments = problem(reset, steps=3, batch=(1,), hidden=hidden)
+    assert in_halves(arguments[1], arguments[0].w_h) == (hidden % 2 == 0)
+
+    def whole(params, h0, xs, **_):  # without a batch axis they are not taken apart
+        h_last, hs = twin(params, h0[0], xs[:, 0])
+        return h_last[None], hs[:, None]
+
+    actual, expected = (gradients(unroll, arguments) for unroll in (with_(save), whole))
+    assert_close(actual, expected, rtol=1e-5, atol=1e-5)
 
 
 def temporary_bytes(function, *arguments):
