@@ -54,7 +54,8 @@ def gru_unroll(
     every order, in forward and in reverse mode, work.
 
     On CPU everything outside the loops is done for a stretch of steps at a time, short enough to
-    stay in the cache. An axis of `jax.vmap` does not count there: an explicit batch axis is faster.
+    stay in the cache, and a single row of a large state is multiplied on two cores. An axis of
+    `jax.vmap` does not count there: an explicit batch axis is faster, even one of size 1.
 
     Args:
       params: the weights.
