@@ -23,6 +23,7 @@ from ._checks import (
 from ._params import GRUParams
 from ._scan import outputs, prepare, restart, scan_time, select
 from ._tangent import recurrent_weights, state_tangents, weight_tangents
+from ._vmap import vmap_as_batch
 
 Save = Literal["gates", "states", "chunks"]
 Stretch = Callable[[Any, Any], tuple[Any, Any]]
@@ -54,8 +55,11 @@ def gru_unroll(
     every order, in forward and in reverse mode, work.
 
     On CPU everything outside the loops is done for a stretch of steps at a time, short enough to
-    stay in the cache, and a single row of a large state is multiplied on two cores. An axis of
-    `jax.vmap` does not count there: an explicit batch axis is faster, even one of size 1.
+    stay in the cache, and a single row of a large state is multiplied on two cores.
+
+    `jax.vmap` over sequences that share the weights gives the same program as an explicit batch
+    axis. The vmap of a gradient (per-example gradients), and over weights, does not: it is mapped
+    by JAX's own rules, which transpose arrays around the loops.
 
     Args:
       params: the weights.
@@ -109,13 +113,25 @@ def gru_unroll(
     if units is not None:
         happens = units if mask is None else units & mask[..., None]
     inputs = visible, happens, resets
-    if save == "chunks":
-        run = jax.checkpoint(partial(_states, "gates", reverse, unroll, params, state_scale))
-        steps = _even(len(visible), math.isqrt(len(visible)) + 1)
-        h_last, states = _in_chunks(run, h0, inputs, steps, reverse)
-    else:
-        h_last, states = _states(save, reverse, unroll, params, state_scale, h0, inputs)
+    run = partial(_checkpointed if save == "chunks" else partial(_states, save), reverse, unroll)
+    h_last, states = vmap_as_batch(run, params, state_scale, h0, inputs)
     return h_last, outputs(states, mask)
+
+
+def _checkpointed(
+    reverse: bool,
+    unroll: int,
+    params: GRUParams,
+    scale: jax.Array | None,
+    h0: jax.Array,
+    inputs: Inputs,
+) -> tuple[jax.Array, jax.Array]:
+    """The same as `_states`, of which the backward pass is given √T states only."""
+    length = len(inputs[0])
+    run = jax.checkpoint(partial(_states, "gates", reverse, unroll, params, scale))
+    steps = _even(length, math.isqrt(length) + 1)
+    result: tuple[jax.Array, jax.Array] = _in_chunks(run, h0, inputs, steps, reverse)
+    return result
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2))

@@ -107,6 +107,49 @@ def test_vmap_over_the_batch(reset, reverse):
     assert_close(mapped(params, h0, xs, mask, resets), one(params, h0, xs, mask, resets))
 
 
+@RESETS
+@pytest.mark.parametrize("save", ["gates", "states", "chunks"])
+def test_vmap_is_one_more_batch_axis(reset, save):
+    """It gives the same program, operation by operation, mapped twice or through a jit, too."""
+    params = random_params(reset=reset)
+    h0, xs = random_inputs(batch=(B, 2))
+    run = partial(gru_jax.gru_unroll, save=save)
+
+    def program(run):
+        gradient = jax.grad(lambda *args: jnp.sum(run(*args)[1] ** 2), argnums=(0, 1, 2))
+        return str(jax.make_jaxpr(gradient)(params, h0, xs))
+
+    def mapped(run):
+        return jax.vmap(run, in_axes=(None, 0, 1), out_axes=(0, 1))
+
+    assert program(mapped(run)) == program(run)
+    assert program(mapped(mapped(run))) == program(run)
+    through_jit = program(mapped(jax.jit(run)))
+    assert through_jit.count("scan[") == program(run).count("scan[")
+    assert through_jit.count("transpose[") == program(run).count("transpose[")
+
+
+@pytest.mark.parametrize("mapped", ["h0", "xs", "mask", "resets", "state_scale", "unit_mask"])
+def test_vmap_over_one_argument(mapped):
+    """The others are shared by all rows."""
+    params = random_params()
+    h0, xs = random_inputs(batch=())
+    many = {
+        "h0": random_inputs()[0],
+        "xs": random_inputs()[1].swapaxes(0, 1),
+        "mask": random_flags(1).T,
+        "resets": random_flags(2).T,
+        "state_scale": random_inputs()[0],
+        "unit_mask": jax.random.bernoulli(jax.random.key(3), 0.5, (B, len(xs), *h0.shape)),
+    }
+
+    def total(value):
+        h_last, hs = gru_jax.gru_unroll(params, **{"h0": h0, "xs": xs, mapped: value})
+        return jnp.sum(h_last) + jnp.sum(hs**2)
+
+    assert_close(jax.vmap(total)(many[mapped]), jnp.stack([total(row) for row in many[mapped]]))
+
+
 def test_vmap_over_an_ensemble():
     members = [random_params(seed) for seed in range(3)]
     h0, xs = random_inputs()
