@@ -145,7 +145,7 @@ def _states(
     inputs: Inputs,
 ) -> tuple[jax.Array, jax.Array]:
     """The last state and all states, masked ones repeating the one before."""
-    h_last, (states, _) = _run(False, reverse, unroll, params, scale, h0, inputs)
+    h_last, (states, _) = _run(False, 2**20, reverse, unroll, params, scale, h0, inputs)
     return h_last, states
 
 
@@ -155,7 +155,9 @@ def _states_jvp(
 ) -> tuple[Any, Any]:
     params, scale, h0, inputs = primals
     params_dot, _, h0_dot, (xs_dot, _, _) = tangents
-    h_last, (states, saved) = _run(save == "gates", reverse, unroll, params, scale, h0, inputs)
+    h_last, (states, saved) = _run(
+        save == "gates", 2**16, reverse, unroll, params, scale, h0, inputs
+    )
     gates, w_h = gates_of(params, scale), recurrent_weights(params)
     dots = weight_tangents(params_dot)
 
@@ -175,13 +177,14 @@ def _states_jvp(
         )
         return (h, h_dot), states_dot
 
-    steps = states, saved, inputs, xs_dot
-    (_, h_last_dot), states_dot = _by_platform(stretch, (h0, h0_dot), steps, h0.size, reverse)
+    steps, most = (states, saved, inputs, xs_dot), _steps(2**16, h0)
+    (_, h_last_dot), states_dot = _by_platform(stretch, (h0, h0_dot), steps, most, reverse)
     return (h_last, states), (h_last_dot, states_dot)
 
 
 def _run(
     with_gates: bool,
+    numbers: int,
     reverse: bool,
     unroll: int,
     params: GRUParams,
@@ -189,7 +192,7 @@ def _run(
     h0: jax.Array,
     inputs: Inputs,
 ) -> tuple[jax.Array, tuple[jax.Array, Gates | None]]:
-    """The last state, all states, and all gates if asked for."""
+    """The last state, all states, and all gates if asked for; on CPU so many numbers at a time."""
     gates = gates_of(params, scale)
 
     def step(h: jax.Array, projection: Any) -> tuple[jax.Array, Gates | None]:
@@ -201,18 +204,22 @@ def _run(
         projection = input_projection(params, xs, h.dtype)
         return scan_time(step, h, (projection, mask, resets), reverse=reverse, unroll=unroll)
 
-    return _by_platform(stretch, h0, inputs, h0.size, reverse)
+    return _by_platform(stretch, h0, inputs, _steps(numbers, h0), reverse)
 
 
-def _by_platform(f: Stretch, carry: Any, xs: Any, width: int, reverse: bool) -> tuple[Any, Any]:
-    """Runs a stretch over all steps: at once, or on CPU in chunks that stay in the cache.
+def _steps(numbers: int, h0: jax.Array) -> int:
+    """How many steps have so many numbers per gate; at least 16.
 
     Measured in `experiments.benchmark` and its forerunners: a training step gains up to a third
-    from chunks of 2^16 numbers per gate (256 kB in float32), of at least 16 steps, and loses
-    where there are fewer than three of them.
+    from chunks of 2^16 numbers (256 kB in float32), which stay in a core's cache. The values
+    alone lose a tenth by them, and gain a seventh from chunks of 2^20, where these are many.
     """
+    return max(16, numbers // max(h0.size, 1))
+
+
+def _by_platform(f: Stretch, carry: Any, xs: Any, steps: int, reverse: bool) -> tuple[Any, Any]:
+    """Runs a stretch over all steps: at once, or on CPU in chunks of so many, if three or more."""
     length = len(jax.tree.leaves(xs)[0])
-    steps = max(16, 2**16 // max(width, 1))
     if length < 3 * steps:
         return f(carry, xs)
     chunked = partial(_in_chunks, f, steps=_even(length, steps), reverse=reverse)

@@ -70,6 +70,18 @@ def test_twin_in_chunks(reset, save, reverse, flags, steps):
 
 
 @RESETS
+def test_values_in_chunks(reset):
+    """Where nothing is differentiated chunks are longer."""
+    shapes = {"batch": (256,), "hidden": 256}  # 2^20 numbers are 16 steps
+    keywords = flags_of("mask resets", steps=LONG, batch=(256,)) | {"reverse": True}
+    actual, expected = (partial(unroll, **keywords) for unroll in (gru_jax.gru_unroll, twin))
+    assert in_chunks(actual, *problem(reset, **shapes))
+    assert_close(
+        *(jax.jit(unroll)(*problem(reset, **shapes)) for unroll in (actual, expected)), atol=1e-5
+    )
+
+
+@RESETS
 @pytest.mark.parametrize("steps", [0, 1, 2, 3, 10])
 @pytest.mark.parametrize("reverse", [False, True])
 def test_saving_changes_nothing_on_short_sequences(reset, steps, reverse):
