@@ -145,7 +145,8 @@ def _states(
     inputs: Inputs,
 ) -> tuple[jax.Array, jax.Array]:
     """The last state and all states, masked ones repeating the one before."""
-    h_last, (states, _) = _run(False, 2**20, reverse, unroll, params, scale, h0, inputs)
+    most = _most_steps(2**20, h0)
+    h_last, (states, _) = _run(False, most, reverse, unroll, params, scale, h0, inputs)
     return h_last, states
 
 
@@ -155,8 +156,9 @@ def _states_jvp(
 ) -> tuple[Any, Any]:
     params, scale, h0, inputs = primals
     params_dot, _, h0_dot, (xs_dot, _, _) = tangents
+    most = _most_steps(2**16, h0)
     h_last, (states, saved) = _run(
-        save == "gates", 2**16, reverse, unroll, params, scale, h0, inputs
+        save == "gates", most, reverse, unroll, params, scale, h0, inputs
     )
     gates, w_h = gates_of(params, scale), recurrent_weights(params)
     dots = weight_tangents(params_dot)
@@ -177,14 +179,14 @@ def _states_jvp(
         )
         return (h, h_dot), states_dot
 
-    steps, most = (states, saved, inputs, xs_dot), _steps(2**16, h0)
+    steps = states, saved, inputs, xs_dot
     (_, h_last_dot), states_dot = _by_platform(stretch, (h0, h0_dot), steps, most, reverse)
     return (h_last, states), (h_last_dot, states_dot)
 
 
 def _run(
     with_gates: bool,
-    numbers: int,
+    most: int,
     reverse: bool,
     unroll: int,
     params: GRUParams,
@@ -192,7 +194,7 @@ def _run(
     h0: jax.Array,
     inputs: Inputs,
 ) -> tuple[jax.Array, tuple[jax.Array, Gates | None]]:
-    """The last state, all states, and all gates if asked for; on CPU so many numbers at a time."""
+    """The last state, all states, and all gates if asked for; on CPU `most` steps at once."""
     gates = gates_of(params, scale)
 
     def step(h: jax.Array, projection: Any) -> tuple[jax.Array, Gates | None]:
@@ -204,10 +206,10 @@ def _run(
         projection = input_projection(params, xs, h.dtype)
         return scan_time(step, h, (projection, mask, resets), reverse=reverse, unroll=unroll)
 
-    return _by_platform(stretch, h0, inputs, _steps(numbers, h0), reverse)
+    return _by_platform(stretch, h0, inputs, most, reverse)
 
 
-def _steps(numbers: int, h0: jax.Array) -> int:
+def _most_steps(numbers: int, h0: jax.Array) -> int:
     """How many steps have so many numbers per gate; at least 16.
 
     Measured in `experiments.benchmark` and its forerunners: a training step gains up to a third

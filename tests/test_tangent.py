@@ -74,11 +74,10 @@ def test_values_in_chunks(reset):
     """Where nothing is differentiated chunks are longer."""
     shapes = {"batch": (256,), "hidden": 256}  # 2^20 numbers are 16 steps
     keywords = flags_of("mask resets", steps=LONG, batch=(256,)) | {"reverse": True}
-    actual, expected = (partial(unroll, **keywords) for unroll in (gru_jax.gru_unroll, twin))
-    assert in_chunks(actual, *problem(reset, **shapes))
-    assert_close(
-        *(jax.jit(unroll)(*problem(reset, **shapes)) for unroll in (actual, expected)), atol=1e-5
-    )
+    arguments = problem(reset, **shapes)
+    fast, plain = (partial(unroll, **keywords) for unroll in (gru_jax.gru_unroll, twin))
+    assert in_chunks(fast, *arguments)
+    assert_close(jax.jit(fast)(*arguments), jax.jit(plain)(*arguments), atol=1e-5)
 
 
 @RESETS
