@@ -7,8 +7,10 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 
-from ._checks import as_array, check_input, check_params, check_state
-from ._params import GRUParams
+from ._checks import as_array, check_input, check_state
+from ._ops import biased, product, scaled
+from ._params import GRUParams, check_gru
+from ._scan import restarted
 
 Projection = tuple[jax.Array, jax.Array, jax.Array]
 """The products of the input with W_xz, W_xr and W_xn, each `[..., H]`."""
@@ -23,7 +25,14 @@ class Gates(NamedTuple):
     u: jax.Array | None  # h W_hn + b_hn, with reset="after" only
 
 
-def gru_step(params: GRUParams, h: ArrayLike, x: ArrayLike) -> jax.Array:
+def gru_step(
+    params: GRUParams,
+    h: ArrayLike,
+    x: ArrayLike,
+    *,
+    resets: ArrayLike | None = None,
+    reset_state: ArrayLike | None = None,
+) -> jax.Array:
     """One step of the GRU, from the state h and the input x to the next state h'.
 
         z  = σ(x W_xz + h W_hz + b_z)
@@ -43,6 +52,9 @@ def gru_step(params: GRUParams, h: ArrayLike, x: ArrayLike) -> jax.Array:
       params: the weights.
       h: the state `[..., H]`, in the parameters' dtype or a wider one, which h' keeps.
       x: the input `[..., I]`, in the parameters' dtype.
+      resets: bool `[...]`. Where it is True a new episode begins: h is replaced before x is
+        consumed. Not to be confused with the reset gate r.
+      reset_state: `[H]` or `[..., H]`, what h is replaced with; zeros by default.
 
     Returns:
       The next state h' `[..., H]`.
@@ -56,10 +68,10 @@ def gru_step(params: GRUParams, h: ArrayLike, x: ArrayLike) -> jax.Array:
     >>> h.shape
     (5,)
     """
-    h, x = as_array("h", h), as_array("x", x)
-    params = check_params(params)
+    params, h, x = check_gru(params), as_array("h", h), as_array("x", x)
     check_input("x", params, x, time_axes=0)
     check_state("h", params, h, x.shape[:-1])
+    h = restarted(h, resets, reset_state)
     return mix(h, gates_of(params)(h, input_projection(params, x, h.dtype)))
 
 
@@ -80,7 +92,7 @@ def gates_of(
 
     The state is multiplied by `scale` `[..., H]` where it enters the products.
 
-    The weights are taken apart here, once: inside a loop XLA would not always move that out of it.
+    The weights are split here, once: inside a loop XLA would not always move that out of it.
     The products with the state are one for all gates, which gains more than the slices out of it
     cost. The biases are added in the loop, where they are part of a pass that is made anyway.
     """
@@ -113,35 +125,3 @@ def gates_of(
 def mix(h: jax.Array, gates: Gates) -> jax.Array:
     """The last line of the step: h' from h and the gates."""
     return (1 - gates.z) * h + gates.z * gates.n
-
-
-def product(x: jax.Array, w: jax.Array, dtype: DTypeLike) -> jax.Array:
-    """The product x w, taken in w's dtype and accumulated in `dtype`."""
-    x = x.astype(w.dtype)
-    if not in_halves(x, w):
-        return jnp.matmul(x, w, preferred_element_type=dtype)
-    rows = x.shape[:-1]
-    x, w = x.reshape(2, 1, -1), w.reshape(2, -1, w.shape[1])
-    halves = jax.lax.dot_general(x, w, (((2,), (1,)), ((0,), (0,))), preferred_element_type=dtype)
-    return jnp.sum(halves, axis=0).reshape(*rows, -1)
-
-
-def in_halves(x: jax.Array, w: jax.Array) -> bool:
-    """Whether the product of x `[..., K]` and a matrix is better taken as a batch of two products.
-
-    So it is for a single row and a large matrix: XLA on CPU gives the two to two cores, which need
-    half of the matrix in their cache each, and takes a single one on one core. A row without a
-    batch axis does not count, for it may be one of many under `jax.vmap`.
-    """
-    single = x.ndim > 1 and x.size == x.shape[-1]
-    return single and w.size >= 2**16 and all(size % 2 == 0 for size in w.shape)
-
-
-def biased(y: jax.Array, b: jax.Array | None) -> jax.Array:
-    """The sum y + b, in y's dtype; y itself without a bias."""
-    return y if b is None else y + jnp.broadcast_to(b.astype(y.dtype), y.shape)
-
-
-def scaled(h: jax.Array, scale: jax.Array | None) -> jax.Array:
-    """The states h `[..., H]`, or `[T, ..., H]`, times scale `[..., H]`; h itself without one."""
-    return h if scale is None else h * jnp.broadcast_to(scale, h.shape)

@@ -5,21 +5,30 @@ in layers, and `zero_state(params)` is where each begins. Matrices act from the 
 `[I, k H]` on the input and w_h `[H, k H]` on the state; the order of the k gates is said below.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.nn import initializers as jinit
-from jax.typing import DTypeLike
+from jax.typing import ArrayLike, DTypeLike
 
-from ._cell import biased, product
-from ._checks import as_array, check_floating, check_input, check_shape, check_size, check_state
-from ._params import draw, per_gate
+from ._checks import (
+    Params,
+    as_array,
+    check_input,
+    check_params,
+    check_shape,
+    check_state,
+    kind,
+)
+from ._initializers import draw_matrices
+from ._ops import biased, product
+from ._scan import restarted
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RNNParams:
     """The weights of a tanh RNN, a pytree for `rnn_step`.
 
@@ -33,16 +42,16 @@ class RNNParams:
     @property
     def input_size(self) -> int:
         """I."""
-        return self.w_x.shape[0]
+        return self.w_x.shape[-2]
 
     @property
     def hidden_size(self) -> int:
         """H."""
-        return self.w_h.shape[0]
+        return self.w_h.shape[-2]
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LSTMParams:
     """The weights of an LSTM, a pytree for `lstm_step`, gates ordered `i | f | g | o`.
 
@@ -56,12 +65,12 @@ class LSTMParams:
     @property
     def input_size(self) -> int:
         """I."""
-        return self.w_x.shape[0]
+        return self.w_x.shape[-2]
 
     @property
     def hidden_size(self) -> int:
         """H."""
-        return self.w_h.shape[0]
+        return self.w_h.shape[-2]
 
     @property
     def state_size(self) -> "LSTMState":
@@ -80,7 +89,7 @@ class LSTMState(NamedTuple):
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MGUParams:
     """The weights of a minimal gated unit, a pytree for `mgu_step`, gates ordered `f | n`.
 
@@ -94,12 +103,12 @@ class MGUParams:
     @property
     def input_size(self) -> int:
         """I."""
-        return self.w_x.shape[0]
+        return self.w_x.shape[-2]
 
     @property
     def hidden_size(self) -> int:
         """H."""
-        return self.w_h.shape[0]
+        return self.w_h.shape[-2]
 
 
 def init_rnn(
@@ -146,10 +155,19 @@ def init_mgu(
     return MGUParams(w_x, w_h, jnp.zeros(2 * hidden_size, dtype))
 
 
-def rnn_step(params: RNNParams, h: jax.Array, x: jax.Array) -> jax.Array:
+def rnn_step(
+    params: RNNParams,
+    h: ArrayLike,
+    x: ArrayLike,
+    *,
+    resets: ArrayLike | None = None,
+    reset_state: ArrayLike | None = None,
+) -> jax.Array:
     """One step of the tanh RNN (Elman 1990): h `[..., H]`, x `[..., I]`.
 
         h' = tanh(x W_x + h W_h + b)
+
+    `resets` and `reset_state` are those of `gru_step`.
 
     Raises:
       ValueError: an argument of the wrong shape or dtype.
@@ -159,12 +177,20 @@ def rnn_step(params: RNNParams, h: jax.Array, x: jax.Array) -> jax.Array:
     >>> gru_jax.rnn_step(params, gru_jax.zero_state(params), jnp.ones(3)).shape
     (5,)
     """
-    h, x = checked(params, h, x, 1)
+    params, h, x = checked(params, RNNParams, 1, h, x, {"b": 1})
+    h = restarted(h, resets, reset_state)
     u = product(x, params.w_x, h.dtype) + product(h, params.w_h, h.dtype)
     return jnp.tanh(biased(u, params.b))
 
 
-def lstm_step(params: LSTMParams, state: LSTMState, x: jax.Array) -> LSTMState:
+def lstm_step(
+    params: LSTMParams,
+    state: LSTMState,
+    x: ArrayLike,
+    *,
+    resets: ArrayLike | None = None,
+    reset_state: LSTMState | None = None,
+) -> LSTMState:
     """One step of the LSTM (Hochreiter & Schmidhuber 1997; forget gate of Gers et al. 2000).
 
         i, f, o = σ(x W_x + h W_h + b)      g = tanh(x W_xg + h W_hg + b_g)
@@ -172,6 +198,8 @@ def lstm_step(params: LSTMParams, state: LSTMState, x: jax.Array) -> LSTMState:
 
     The form, and the order i | f | g | o, of PyTorch. The parts of the state are `[..., H]`, x
     `[..., I]`.
+
+    `resets` and `reset_state` are those of `gru_step`.
 
     Raises:
       ValueError: an argument of the wrong shape or dtype.
@@ -182,16 +210,28 @@ def lstm_step(params: LSTMParams, state: LSTMState, x: jax.Array) -> LSTMState:
     >>> state.h.shape, state.c.shape
     ((5,), (5,))
     """
-    h, x = checked(params, state.h, x, 4)
+    if not isinstance(state, LSTMState):
+        raise ValueError(f"state is {kind(state)}, but must be an LSTMState(h, c).")
+    params, h, x = checked(params, LSTMParams, 4, state.h, x, {"b": 4})
     c = as_array("state.c", state.c)
     check_shape("state.c", c, h.shape, "(*batch, H) like state.h")
+    if c.dtype != h.dtype:
+        raise ValueError(f"state.c is {c.dtype}, but must be {h.dtype} like state.h.")
+    h, c = restarted(LSTMState(h, c), resets, reset_state)
     u = product(x, params.w_x, h.dtype) + product(h, params.w_h, h.dtype)
     i, f, g, o = jnp.split(biased(u, params.b), 4, axis=-1)
     c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
     return LSTMState(jax.nn.sigmoid(o) * jnp.tanh(c), c)
 
 
-def mgu_step(params: MGUParams, h: jax.Array, x: jax.Array) -> jax.Array:
+def mgu_step(
+    params: MGUParams,
+    h: ArrayLike,
+    x: ArrayLike,
+    *,
+    resets: ArrayLike | None = None,
+    reset_state: ArrayLike | None = None,
+) -> jax.Array:
     """One step of the minimal gated unit (Zhou et al. 2016, equations 7–9).
 
         f  = σ(x W_xf + h W_hf + b_f)
@@ -199,6 +239,8 @@ def mgu_step(params: MGUParams, h: jax.Array, x: jax.Array) -> jax.Array:
         h' = (1 − f) ∘ h + f ∘ n
 
     A GRU whose gates are one: `gru_step` with W_z = W_r. h is `[..., H]`, x `[..., I]`.
+
+    `resets` and `reset_state` are those of `gru_step`.
 
     Raises:
       ValueError: an argument of the wrong shape or dtype.
@@ -208,7 +250,8 @@ def mgu_step(params: MGUParams, h: jax.Array, x: jax.Array) -> jax.Array:
     >>> gru_jax.mgu_step(params, gru_jax.zero_state(params), jnp.ones(3)).shape
     (5,)
     """
-    h, x = checked(params, h, x, 2)
+    params, h, x = checked(params, MGUParams, 2, h, x, {"b": 2})
+    h = restarted(h, resets, reset_state)
     a_f, a_n = jnp.split(biased(product(x, params.w_x, h.dtype), params.b), 2, axis=-1)
     w_f, w_n = jnp.split(params.w_h, 2, axis=1)
     f = jax.nn.sigmoid(a_f + product(h, w_f, h.dtype))
@@ -216,25 +259,17 @@ def mgu_step(params: MGUParams, h: jax.Array, x: jax.Array) -> jax.Array:
     return (1 - f) * h + f * n
 
 
-def draw_matrices(
-    key: jax.Array, input_size: int, hidden_size: int, gates: int, dtype: DTypeLike
-) -> tuple[jax.Array, jax.Array]:
-    """Flax's initialisation: input weights lecun normal, recurrent weights orthogonal per gate."""
-    check_size("input_size", input_size)
-    check_size("hidden_size", hidden_size)
-    check_floating("dtype", dtype)
-    w_x_key, w_h_key = jax.random.split(key)
-    shapes = (input_size, gates * hidden_size), (hidden_size, gates * hidden_size)
-    w_x = draw(per_gate(jinit.lecun_normal(), gates), w_x_key, shapes[0], dtype)
-    return w_x, draw(per_gate(jinit.orthogonal(), gates), w_h_key, shapes[1], dtype)
-
-
-def checked(params: Any, h: jax.Array, x: jax.Array, gates: int) -> tuple[jax.Array, jax.Array]:
-    """The state and the input, refused where they do not fit the parameters."""
+def checked(
+    params: Any,
+    cls: type[Params],
+    gates: int,
+    h: ArrayLike,
+    x: ArrayLike,
+    vectors: Mapping[str, int],
+) -> tuple[Params, jax.Array, jax.Array]:
+    """The parameters, the state and the input of a step as arrays, checked against each other."""
+    params = check_params(params, cls, gates, vectors)
     h, x = as_array("h", h), as_array("x", x)
-    width = gates * params.hidden_size
-    check_shape("params.w_x", params.w_x, (params.input_size, width), f"(I, {gates}H)")
-    check_shape("params.w_h", params.w_h, (params.hidden_size, width), f"(H, {gates}H)")
     check_input("x", params, x, time_axes=0)
     check_state("h", params, h, x.shape[:-1])
-    return h, x
+    return params, h, x

@@ -1,89 +1,186 @@
-"""What every argument must be, and what the user is told where it is not."""
+"""Argument validation: every refusal names the argument, what it was and what it should be."""
 
-from collections.abc import Sequence
-from functools import partial
-from typing import TYPE_CHECKING, Any
+import dataclasses
+import operator
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 
-if TYPE_CHECKING:
-    from ._params import GRUParams
+Params = TypeVar("Params")
 
 
-def check_size(name: str, size: int) -> None:
-    """Refuses a size below 1."""
-    if size < 1:
-        raise ValueError(f"{name} is {size}, but must be at least 1.")
+def kind(value: object) -> str:
+    """What a value is, for messages: "None", "a str", "a traced float32 []"."""
+    if value is None:
+        return "None"
+    if isinstance(value, jax.core.Tracer):
+        return f"a traced {value.dtype}{list(value.shape)}"
+    return f"a {type(value).__name__}"
+
+
+def check_size(name: str, size: Any, least: int = 1) -> int:
+    """The size as a Python integer; raises `ValueError` if it is not one, or below `least`."""
+    try:
+        if isinstance(size, bool | np.bool_):
+            raise TypeError
+        size = operator.index(size)
+    except TypeError:
+        raise ValueError(f"{name} is {kind(size)}, but must be a Python integer.") from None
+    if size < least:
+        raise ValueError(f"{name} is {size}, but must be at least {least}.")
+    return int(size)
+
+
+def check_sizes(name: str, sizes: Any, example: str) -> tuple[int, ...]:
+    """A sequence of sizes as Python integers; symbolic dimensions of `jax.export` stay."""
+    if isinstance(sizes, str) or not isinstance(sizes, Sequence | np.ndarray):
+        raise ValueError(f"{name} is {kind(sizes)}, but must be a sequence of sizes, {example}.")
+    return tuple(
+        size if is_symbolic(size) else check_size(f"{name}[{i}]", size, least=0)
+        for i, size in enumerate(sizes)
+    )
+
+
+def is_symbolic(size: Any) -> bool:
+    """Whether a size is a dimension variable of `jax.export`, known only when the export runs."""
+    return not isinstance(size, int | np.integer) and jax.export.is_symbolic_dim(size)
+
+
+def check_bool(name: str, value: object) -> None:
+    """Raises `ValueError` if the value is not a Python bool."""
+    if not isinstance(value, bool | np.bool_):
+        raise ValueError(f"{name} is {_value(value)}, but must be True or False.")
 
 
 def check_option(name: str, value: object, known: Sequence[str]) -> None:
-    """Refuses an unknown option."""
-    if value not in known:
-        raise ValueError(f"{name} is {value!r}, but must be one of {', '.join(map(repr, known))}.")
+    """Raises `ValueError` for an unknown option."""
+    if not isinstance(value, str) or value not in known:
+        options = ", ".join(map(repr, known))
+        raise ValueError(f"{name} is {_value(value)}, but must be one of {options}.")
 
 
-def check_rate(name: str, rate: float) -> None:
-    """Refuses a probability outside [0, 1)."""
-    if not 0 <= rate < 1:
-        raise ValueError(f"{name} is {rate}, but must be a rate in [0, 1).")
+def check_rate(name: str, rate: object) -> float:
+    """The rate as a Python number; raises `ValueError` if it is not in [0, 1)."""
+    number = python_number(rate)
+    if number is None or not 0 <= number < 1:
+        raise ValueError(f"{name} is {_value(rate)}, but must be a Python number in [0, 1).")
+    return number
+
+
+def python_number(value: object) -> float | None:
+    """A real scalar that is known at trace time as a Python float, otherwise None."""
+    if isinstance(value, bool | np.bool_ | str | jax.core.Tracer):
+        return None
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError):
+        return None
+    real = jnp.issubdtype(array.dtype, jnp.floating) or jnp.issubdtype(array.dtype, jnp.integer)
+    return float(array) if real and array.ndim == 0 else None
+
+
+def check_callable(name: str, value: object, signature: str) -> None:
+    """Raises `ValueError` if the value cannot be called."""
+    if not callable(value):
+        raise ValueError(f"{name} is {kind(value)}, but must be a function {signature}.")
 
 
 def check_floating(name: str, dtype: DTypeLike) -> None:
-    """Refuses a dtype that is not floating."""
-    if not jnp.issubdtype(dtype, jnp.floating):
-        raise ValueError(f"{name} is {jnp.dtype(dtype)}, but must be a floating dtype.")
+    """Raises `ValueError` for a dtype that is not real floating-point."""
+    try:
+        found: Any = None if dtype is None else jnp.dtype(dtype)
+    except TypeError:
+        found = repr(dtype)
+    if not isinstance(found, np.dtype) or not jnp.issubdtype(found, jnp.floating):
+        raise ValueError(f"{name} is {found}, but must be a floating dtype.")
 
 
-def check_shape(name: str, array: jax.Array, shape: tuple[int, ...], meaning: str) -> None:
-    """Refuses an array of another shape."""
+def check_key(name: str, key: Any) -> jax.Array:
+    """A single random key, typed (`jax.random.key`) or raw (`jax.random.PRNGKey`)."""
+    dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", None)
+    typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
+    raw = dtype == jnp.uint32 and isinstance(key, jax.Array | np.ndarray)
+    if not typed and not raw:
+        raise ValueError(f"{name} is {kind(key)}, but must be a key: use jax.random.key(seed).")
+    if len(shape or ()) != int(raw):
+        raise ValueError(
+            f"{name} has shape {shape}, but must be a single key: use jax.vmap over several."
+        )
+    return jnp.asarray(key) if raw else key
+
+
+def check_shape(name: str, array: jax.Array, shape: tuple[Any, ...], meaning: str) -> None:
+    """Raises `ValueError` for an array of another shape."""
     if array.shape != shape:
         raise ValueError(f"{name} has shape {array.shape}, but must have {shape} = {meaning}.")
 
 
-def check_params(params: "GRUParams") -> "GRUParams":
-    """Refuses parameters whose arrays do not fit together; makes JAX arrays of NumPy's.
+def check_params(
+    params: Any, cls: type[Params], gates: int, vectors: Mapping[str, int], hint: str = ""
+) -> Params:
+    """The parameters of a cell as JAX arrays, checked against each other.
 
-    Not done when a `GRUParams` is made, because transformations and checkpoint libraries build
-    pytrees whose leaves are no arrays.
+    Not done when a cell's parameters are made, because transformations and checkpoint libraries
+    build pytrees whose leaves are no arrays.
+
+    Args:
+      params: what the user gave.
+      cls: what it must be: a dataclass with w_x `[I, gates · H]`, and w_h `[H, gates · H]` unless
+        the cell has no recurrent matrix.
+      gates: the number of gates.
+      vectors: the sizes of other entries, in H; each of them may be None.
+      hint: appended where `params` is of another class.
     """
-    params = jax.tree.map(partial(as_array, "params"), params)
-    check_option("params.reset", params.reset, ("before", "after"))
-    if params.w_h.ndim != 2 or params.w_h.shape[1] != 3 * params.w_h.shape[0]:
+    if not isinstance(params, cls):
+        raise ValueError(f"params is {kind(params)}, but must be a {cls.__name__}{hint}.")
+    arrays = {
+        field.name: as_array(f"params.{field.name}", getattr(params, field.name))
+        for field in dataclasses.fields(params)  # type: ignore[arg-type]
+        if not field.metadata.get("static") and getattr(params, field.name) is not None
+    }
+    first = "w_h" if hasattr(params, "w_h") else "w_x"
+    for name in {"w_x", first}:
+        if name not in arrays or arrays[name].ndim != 2:
+            found = f"has shape {arrays[name].shape}" if name in arrays else "is None"
+            raise ValueError(f"params.{name} {found}, but must be a matrix: use jax.vmap for more.")
+    matrix = arrays[first]
+    hidden = matrix.shape[0] if first == "w_h" else matrix.shape[1] // gates
+    width = gates * hidden
+    if matrix.shape[1] != width:
+        meaning = ("I", "H")[first == "w_h"]
         raise ValueError(
-            f"params.w_h has shape {params.w_h.shape}, but must have (H, 3H), gates z | r | n."
+            f"params.{first} has shape {matrix.shape}, but must have ({meaning}, {_times(gates)})."
         )
-    hidden = params.hidden_size
-    if params.w_x.ndim != 2 or params.w_x.shape[1] != 3 * hidden:
+    if arrays["w_x"].shape[1] != width:
         raise ValueError(
-            f"params.w_x has shape {params.w_x.shape}, but must have (I, {3 * hidden}) = (I, 3H)."
+            f"params.w_x has shape {arrays['w_x'].shape}, but must have (I, {width}) = "
+            f"(I, {_times(gates)})."
         )
-    if params.b is not None:
-        check_shape("params.b", params.b, (3 * hidden,), "(3H,)")
-    if params.b_hn is not None:
-        if params.reset == "before":
+    for name, array in arrays.items():
+        if name in vectors:
+            n = vectors[name]
+            check_shape(f"params.{name}", array, (n * hidden,), f"({_times(n)},)")
+        if not jnp.issubdtype(array.dtype, jnp.floating):
+            raise ValueError(f"params.{name} is {array.dtype}, but must be a floating dtype.")
+        if array.dtype != matrix.dtype:
             raise ValueError(
-                'params.b_hn is an array, but reset="before" has no such bias: '
-                "leave it None and add it to the candidate's part of params.b."
-            )
-        check_shape("params.b_hn", params.b_hn, (hidden,), "(H,)")
-    for name in ("w_x", "b", "b_hn"):
-        array = getattr(params, name)
-        if array is not None and array.dtype != params.w_h.dtype:
-            raise ValueError(
-                f"params.{name} is {array.dtype}, but params.w_h is {params.w_h.dtype}: "
+                f"params.{name} is {array.dtype}, but params.{first} is {matrix.dtype}: "
                 "cast the parameters to one dtype."
             )
-    return params
+    if hidden < 1 or arrays["w_x"].shape[0] < 1:
+        raise ValueError(f"params.w_x has shape {arrays['w_x'].shape}, but sizes are at least 1.")
+    return dataclasses.replace(params, **arrays)  # type: ignore[type-var]
 
 
-def check_state(name: str, params: Any, h: jax.Array, batch_shape: tuple[int, ...]) -> None:
-    """Refuses a state of the wrong shape, or too narrow a dtype to carry."""
+def check_state(name: str, params: Any, h: jax.Array, batch_shape: tuple[Any, ...]) -> None:
+    """Raises `ValueError` for a state of the wrong shape, or too narrow a dtype to carry."""
     check_shape(name, h, (*batch_shape, params.hidden_size), "(*batch, H)")
     weights = params.w_x.dtype
-    floating = jnp.issubdtype(h.dtype, jnp.floating)
-    wider = floating and h.dtype.itemsize > weights.itemsize
+    wider = jnp.issubdtype(h.dtype, jnp.floating) and h.dtype.itemsize > weights.itemsize
     if h.dtype != weights and not wider:
         raise ValueError(
             f"{name} is {h.dtype}, but must be {weights} like the parameters, or wider: "
@@ -92,7 +189,7 @@ def check_state(name: str, params: Any, h: jax.Array, batch_shape: tuple[int, ..
 
 
 def check_input(name: str, params: Any, x: jax.Array, time_axes: int) -> None:
-    """Refuses an input without its feature axis, or of a dtype other than the parameters'."""
+    """Raises `ValueError` for an input without its features, or not in the parameters' dtype."""
     meaning = "(T, *batch, I)" if time_axes else "(*batch, I)"
     if x.ndim <= time_axes or x.shape[-1] != params.input_size:
         raise ValueError(
@@ -105,27 +202,40 @@ def check_input(name: str, params: Any, x: jax.Array, time_axes: int) -> None:
         )
 
 
-def as_array(name: str, value: ArrayLike) -> jax.Array:
-    """Converts an argument, naming it where it is no array."""
+def as_array(name: str, value: ArrayLike | Sequence[Any]) -> jax.Array:
+    """Converts an argument, naming it where it is no array of numbers or keys."""
     try:
+        if value is None or isinstance(value, str | bytes):
+            raise TypeError
         return jnp.asarray(value)
-    except TypeError as error:
-        raise ValueError(f"{name} is a {type(value).__name__}, but must be an array.") from error
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{name} is {kind(value)}, but must be an array.") from error
 
 
 def check_flags(
-    name: str, flags: ArrayLike | None, shapes: set[tuple[int, ...]]
+    name: str, flags: ArrayLike | None, shapes: set[tuple[Any, ...]], meaning: str = "(T, *batch)"
 ) -> jax.Array | None:
-    """Refuses a mask or resets not of dtype bool, or not one flag per step and batch entry."""
+    """Flags as an array; raises `ValueError` if not bool, or not one per step and batch entry."""
     if flags is None:
         return None
     flags = as_array(name, flags)
     if flags.dtype != jnp.bool_:
-        raise ValueError(f"{name} is {flags.dtype}, but must be bool: use {name} != 0.")
+        lengths = ", or sequence_mask(lengths, T) for lengths" if name == "mask" else ""
+        raise ValueError(f"{name} is {flags.dtype}, but must be bool: use {name} != 0{lengths}.")
     if shapes != {flags.shape}:
-        wanted = " and ".join(map(str, sorted(shapes)))
+        wanted = " and ".join(map(str, shapes))
+        time = "time leads, and " if meaning.startswith("(T") else ""
         raise ValueError(
-            f"{name} has shape {flags.shape}, but must have {wanted} = (T, *batch): "
-            "time leads, and nothing is broadcast."
+            f"{name} has shape {flags.shape}, but must have {wanted} = {meaning}: "
+            f"{time}nothing is broadcast."
         )
     return flags
+
+
+def _times(n: int) -> str:
+    return f"{n}H" if n > 1 else "H"
+
+
+def _value(value: object) -> str:
+    plain = isinstance(value, str | int | float | np.bool_ | np.number)
+    return repr(value) if plain else kind(value)

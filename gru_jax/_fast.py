@@ -1,51 +1,44 @@
-"""The GRU over time: only what the state takes part in is left in the loop, in derivatives too."""
+"""`gru_unroll`: the GRU over time, with masks, resets and direction."""
 
-import math
-from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from ._cell import Gates, gates_of, input_projection, mix
 from ._checks import (
     as_array,
+    check_bool,
     check_flags,
     check_input,
     check_option,
-    check_params,
     check_shape,
     check_size,
     check_state,
 )
-from ._params import GRUParams
-from ._scan import outputs, prepare, restart, scan_time, select
-from ._tangent import recurrent_weights, state_tangents, weight_tangents
+from ._options import Constants, Options, Save
+from ._params import GRUParams, check_gru
+from ._recurrence import checkpointed, states_of
+from ._scan import detached, first_state, outputs, prepare
+from ._state import check_reset_state
 from ._vmap import vmap_as_batch
-
-Save = Literal["gates", "states", "chunks"]
-Stretch = Callable[[Any, Any], tuple[Any, Any]]
-"""A stretch of steps: `(carry, inputs [T, ...]) -> (carry, outputs [T, ...])`, as in a scan."""
-Inputs = tuple[jax.Array, jax.Array | None, jax.Array | None]
-"""xs `[T, ..., I]`, mask `[T, ...]` or `[T, ..., H]`, and resets `[T, ...]`."""
 
 
 def gru_unroll(
     params: GRUParams,
-    h0: ArrayLike,
+    h0: ArrayLike | None,
     xs: ArrayLike,
     *,
     mask: ArrayLike | None = None,
     resets: ArrayLike | None = None,
+    reset_state: ArrayLike | None = None,
     reverse: bool = False,
     save: Save = "gates",
     unroll: int = 1,
     state_scale: ArrayLike | None = None,
     unit_mask: ArrayLike | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-    """Runs the GRU over a sequence: the same numbers as `unroll(gru_step, ...)`, sooner.
+    """Runs the GRU over a time-major sequence: as `unroll(gru_step, ...)`, but faster.
 
     x W_x does not depend on the state, so it is formed for all steps at once, in large products,
     and the loop is left with the recurrent product only. The derivative is written by hand, as
@@ -63,17 +56,22 @@ def gru_unroll(
 
     Args:
       params: the weights.
-      h0: the first state `[..., H]`, in the parameters' dtype or a wider one, which is carried.
+      h0: the first state `[..., H]`, in the parameters' dtype or a wider one, which is carried;
+        None for zeros in the parameters' dtype.
       xs: the inputs `[T, ..., I]`, in the parameters' dtype. T may be 0.
       mask: bool `[T, ...]`; see `unroll`.
-      resets: bool `[T, ...]`; see `unroll`.
+      resets: bool `[T, ...]`; see `unroll`. Not to be confused with `params.reset`, the position
+        of the reset gate.
+      reset_state: `[H]` or `[..., H]`, the state that a reset begins with, zeros by default; see
+        `unroll`.
       reverse: travel from the last step to the first; see `unroll`.
-      save: what the forward pass keeps for the backward pass; the gradients are the same.
+      save: the residuals stored for the backward pass; the gradients are the same.
         "gates": states and gates, four or five arrays `[T, ..., H]`. Nothing is computed twice.
         "states": the states alone. The backward pass computes the gates again, outside its loop:
         a third more arithmetic for a fraction of the memory.
         "chunks": √T of the states, for very long sequences. The backward pass runs the recurrence
-        again between them. The outputs `hs` need memory only as far as they are used.
+        again between them. The outputs `hs` need memory only as far as they are used. T must be
+        a number: not a dimension variable of `jax.export`.
       unroll: the number of steps per iteration of the compiled loop, as in `jax.lax.scan`.
       state_scale: `[..., H]`, in h0's dtype. Multiplies the state where it enters the products
         with W_h, not where it is copied: the dropout of Gal & Ghahramani 2016. A constant:
@@ -86,7 +84,8 @@ def gru_unroll(
       `[..., H]`, and the state after every step `[T, ..., H]`, zero where masked.
 
     Raises:
-      ValueError: an argument of the wrong shape or dtype, an unknown `save`, `unroll` below 1.
+      ValueError: an argument of the wrong shape or dtype, an unknown `save`, `unroll` below 1, a
+        `reset_state` without resets.
 
     >>> import jax, jax.numpy as jnp, gru_jax
     >>> params = gru_jax.init_gru(jax.random.key(0), 3, 5)
@@ -97,157 +96,42 @@ def gru_unroll(
     >>> h_last.shape, hs.shape
     ((2, 5), (7, 2, 5))
     """
-    h0, xs = as_array("h0", h0), as_array("xs", xs)
-    params = check_params(params)
+    params, xs = check_gru(params), as_array("xs", xs)
     check_input("xs", params, xs, time_axes=1)
-    check_state("h0", params, h0, xs.shape[1:-1])
+    state: jax.Array = first_state(h0, params, xs)
+    check_state("h0", params, state, xs.shape[1:-1])
     mask = check_flags("mask", mask, {xs.shape[:-1]})
     resets = check_flags("resets", resets, {xs.shape[:-1]})
+    fresh = check_reset_state(reset_state, resets, state)
+    check_bool("reverse", reverse)
     check_option("save", save, ("gates", "states", "chunks"))
-    check_size("unroll", unroll)
-    if state_scale is not None:
-        state_scale = jax.lax.stop_gradient(as_array("state_scale", state_scale))
-        check_shape("state_scale", state_scale, h0.shape, "(*batch, H) like h0")
-    units = check_flags("unit_mask", unit_mask, {(*xs.shape[:1], *h0.shape)})
-    visible, happens, resets = prepare(xs, mask, resets)
-    if units is not None:
-        happens = units if mask is None else units & mask[..., None]
-    inputs = visible, happens, resets
-    run = partial(_checkpointed if save == "chunks" else partial(_states, save), reverse, unroll)
-    h_last, states = vmap_as_batch(run, params, state_scale, h0, inputs)
-    return h_last, outputs(states, mask)
-
-
-def _checkpointed(
-    reverse: bool,
-    unroll: int,
-    params: GRUParams,
-    scale: jax.Array | None,
-    h0: jax.Array,
-    inputs: Inputs,
-) -> tuple[jax.Array, jax.Array]:
-    """The same as `_states`, of which the backward pass is given √T states only."""
-    length = len(inputs[0])
-    run = jax.checkpoint(partial(_states, "gates", reverse, unroll, params, scale))
-    steps = _even(length, math.isqrt(length) + 1)
-    result: tuple[jax.Array, jax.Array] = _in_chunks(run, h0, inputs, steps, reverse)
-    return result
-
-
-@partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2))
-def _states(
-    save: Save,
-    reverse: bool,
-    unroll: int,
-    params: GRUParams,
-    scale: jax.Array | None,
-    h0: jax.Array,
-    inputs: Inputs,
-) -> tuple[jax.Array, jax.Array]:
-    """The last state and all states, masked ones repeating the one before."""
-    most = _most_steps(2**20, h0)
-    h_last, (states, _) = _run(False, most, reverse, unroll, params, scale, h0, inputs)
-    return h_last, states
-
-
-@_states.defjvp
-def _states_jvp(
-    save: Save, reverse: bool, unroll: int, primals: tuple[Any, ...], tangents: tuple[Any, ...]
-) -> tuple[Any, Any]:
-    params, scale, h0, inputs = primals
-    params_dot, _, h0_dot, (xs_dot, _, _) = tangents
-    most = _most_steps(2**16, h0)
-    h_last, (states, saved) = _run(
-        save == "gates", most, reverse, unroll, params, scale, h0, inputs
-    )
-    gates, w_h = gates_of(params, scale), recurrent_weights(params)
-    dots = weight_tangents(params_dot)
-
-    @jax.checkpoint  # what is computed from the states here is not kept for the backward pass
-    def stretch(carry: Any, steps: Any) -> tuple[Any, jax.Array]:
-        h, h_dot = carry
-        states, found, (xs, mask, resets), xs_dot = steps
-        path = jnp.concatenate([states, h[None]] if reverse else [h[None], states])
-        before, h = (path[1:], path[0]) if reverse else (path[:-1], path[-1])
-        before = restart(before, resets)
-        if found is None:
-            found = gates(before, input_projection(params, xs, h.dtype))
-        if mask is not None:  # z = 0 leaves the state, and its tangent, as they are
-            found = found._replace(z=select(mask, found.z, jnp.zeros_like(found.z)))
-        h_dot, states_dot = state_tangents(
-            params, w_h, dots, before, found, xs, xs_dot, h_dot, resets, scale, reverse, unroll
+    if save == "chunks" and not isinstance(xs.shape[0], int):
+        raise ValueError(
+            f'save is "chunks", but T = {xs.shape[0]} is a dimension variable: use save="states".'
         )
-        return (h, h_dot), states_dot
-
-    steps = states, saved, inputs, xs_dot
-    (_, h_last_dot), states_dot = _by_platform(stretch, (h0, h0_dot), steps, most, reverse)
-    return (h_last, states), (h_last_dot, states_dot)
-
-
-def _run(
-    with_gates: bool,
-    most: int,
-    reverse: bool,
-    unroll: int,
-    params: GRUParams,
-    scale: jax.Array | None,
-    h0: jax.Array,
-    inputs: Inputs,
-) -> tuple[jax.Array, tuple[jax.Array, Gates | None]]:
-    """The last state, all states, and all gates if asked for; on CPU `most` steps at once."""
-    gates = gates_of(params, scale)
-
-    def step(h: jax.Array, projection: Any) -> tuple[jax.Array, Gates | None]:
-        found = gates(h, projection)
-        return mix(h, found), found if with_gates else None
-
-    def stretch(h: jax.Array, inputs: Inputs) -> tuple[jax.Array, tuple[jax.Array, Gates | None]]:
-        xs, mask, resets = inputs
-        projection = input_projection(params, xs, h.dtype)
-        return scan_time(step, h, (projection, mask, resets), reverse=reverse, unroll=unroll)
-
-    return _by_platform(stretch, h0, inputs, most, reverse)
-
-
-def _most_steps(numbers: int, h0: jax.Array) -> int:
-    """How many steps have so many numbers per gate; at least 16.
-
-    Measured in `experiments.benchmark` and its forerunners: a training step gains up to a third
-    from chunks of 2^16 numbers (256 kB in float32), which stay in a core's cache. The values
-    alone lose a tenth by them, and gain a seventh from chunks of 2^20, where these are many.
-    """
-    return max(16, numbers // max(h0.size, 1))
-
-
-def _by_platform(f: Stretch, carry: Any, xs: Any, steps: int, reverse: bool) -> tuple[Any, Any]:
-    """Runs a stretch over all steps: at once, or on CPU in chunks of so many, if three or more."""
-    length = len(jax.tree.leaves(xs)[0])
-    if length < 3 * steps:
-        return f(carry, xs)
-    chunked = partial(_in_chunks, f, steps=_even(length, steps), reverse=reverse)
-    result: tuple[Any, Any] = jax.lax.platform_dependent(carry, xs, cpu=chunked, default=f)
+    scale = None if state_scale is None else as_array("state_scale", state_scale)
+    if scale is not None:
+        check_shape("state_scale", scale, state.shape, "(*batch, H) like h0")
+        if scale.dtype != state.dtype:
+            raise ValueError(f"state_scale is {scale.dtype}, but must be {state.dtype} like h0.")
+        scale = jax.lax.stop_gradient(scale)
+    units = check_flags("unit_mask", unit_mask, {(*xs.shape[:1], *state.shape)}, "(T, *batch, H)")
+    options = Options(save, bool(reverse), check_size("unroll", unroll))
+    constants = Constants(scale, fresh)
+    result: tuple[jax.Array, jax.Array] = _unroll(
+        options, params, constants, state, (xs, mask, resets, units)
+    )
     return result
 
 
-def _even(length: int, steps: int) -> int:
-    """A chunk of at most these and more than half as many steps that leaves no rest, if any does.
-
-    A rest costs a copy of everything, for it is cut off and put back.
-    """
-    return next((n for n in range(steps, steps // 2, -1) if length % n == 0), steps)
-
-
-def _in_chunks(f: Stretch, carry: Any, xs: Any, steps: int, reverse: bool) -> tuple[Any, Any]:
-    """The same as `f(carry, xs)`, in a scan over chunks of some steps; what is left comes last."""
-    length = len(jax.tree.leaves(xs)[0])
-    count, rest = divmod(length, steps)
-    first, last = slice(length - rest), slice(length - rest, None)
-    if reverse:
-        first, last = slice(rest, None), slice(rest)
-    chunks = jax.tree.map(lambda x: x[first].reshape(count, steps, *x.shape[1:]), xs)
-    carry, ys = jax.lax.scan(f, carry, chunks, reverse=reverse)
-    ys = jax.tree.map(lambda y: y.reshape(count * steps, *y.shape[2:]), ys)
-    if rest:
-        carry, tail = f(carry, jax.tree.map(lambda x: x[last], xs))
-        ys = jax.tree.map(lambda *y: jnp.concatenate(y[::-1] if reverse else y), ys, tail)
-    return carry, ys
+@partial(jax.jit, static_argnums=0, inline=True)  # calls outside a jit compile once, too
+def _unroll(
+    options: Options, params: GRUParams, constants: Constants, h0: jax.Array, inputs: Any
+) -> tuple[jax.Array, jax.Array]:
+    xs, mask, resets, unit_mask = inputs
+    masked_xs, update_mask, resets = prepare(xs, mask, resets)
+    if unit_mask is not None:
+        update_mask = unit_mask if mask is None else unit_mask & mask[..., None]
+    run = partial(checkpointed if options.save == "chunks" else states_of, options)
+    h_last, states = vmap_as_batch(run, params, constants, h0, (masked_xs, update_mask, resets))
+    return detached(h_last, h0, xs), outputs(states, mask)

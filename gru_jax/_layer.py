@@ -1,45 +1,57 @@
-"""One layer of a stack in one direction, with the noise that training adds."""
+"""One layer of a stack in one direction, with dropout and zoneout."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from ._cell import gru_step
-from ._fast import Save, gru_unroll
+from ._fast import gru_unroll
+from ._options import Save
 from ._scan import unroll
 
 Step = Callable[[Any, Any, Any], Any]
 """A cell: `(params, h, x) -> h'`."""
 
 
+class Cell(NamedTuple):
+    """What every layer runs."""
+
+    step: Step
+    recurrent_dropout: float
+    zoneout: float
+    save: Save
+
+
+class Flags(NamedTuple):
+    """What is said of the steps, as `unroll` takes it."""
+
+    mask: jax.Array | None
+    resets: jax.Array | None
+    reset_state: Any
+    reverse: bool
+
+
 def run_layer(
-    step: Step,
-    mask: jax.Array | None,
-    recurrent_dropout: float,
-    zoneout: float,
-    save: Save,
-    params: Any,
-    h0: Any,
-    xs: jax.Array,
-    resets: jax.Array | None,
-    reverse: bool,
-    key: jax.Array | None,
+    cell: Cell, params: Any, h0: Any, xs: jax.Array, flags: Flags, key: jax.Array | None
 ) -> tuple[Any, jax.Array]:
-    """One layer in one direction."""
-    flags: dict[str, Any] = {"mask": mask, "resets": resets, "reverse": reverse}
-    if step is not gru_step or (zoneout and key is None):
-        h_last, states = unroll(expected(step, zoneout), params, h0, xs, **flags)
+    """One layer in one direction; without a key zoneout takes its expectation."""
+    keywords: dict[str, Any] = flags._asdict()
+    if cell.step is not gru_step or (cell.zoneout and key is None):
+        step = expected(cell.step, cell.zoneout)
+        h_last, states = unroll(step, params, h0, xs, **keywords)
         return h_last, output(states)
     scale = updates = None
     if key is not None:
         scale_key, updates_key = jax.random.split(key)
-        if recurrent_dropout:
-            scale = drop(scale_key, recurrent_dropout, h0.shape, h0.dtype)
-        if zoneout:
-            updates = jax.random.bernoulli(updates_key, 1 - zoneout, (len(xs), *h0.shape))
-    return gru_unroll(params, h0, xs, **flags, save=save, state_scale=scale, unit_mask=updates)
+        if cell.recurrent_dropout:
+            scale = drop(scale_key, cell.recurrent_dropout, h0.shape, h0.dtype)
+        if cell.zoneout:
+            shape = *xs.shape[:1], *h0.shape
+            updates = jax.random.bernoulli(updates_key, 1 - cell.zoneout, shape)
+    keywords |= {"save": cell.save, "state_scale": scale, "unit_mask": updates}
+    return gru_unroll(params, h0, xs, **keywords)
 
 
 def expected(step: Step, zoneout: float) -> Step:
@@ -64,11 +76,6 @@ def output(state: Any) -> jax.Array:
     return first
 
 
-def dtype_of(params: Any) -> Any:
-    """The dtype of a cell's parameters."""
-    return jax.tree.leaves(params)[0].dtype
-
-
 def connect(residual: bool, x: jax.Array, y: jax.Array) -> tuple[jax.Array, bool]:
     """The output of a layer, and whether its input was added to it."""
     connected = residual and x.shape[-1] == y.shape[-1]
@@ -76,6 +83,6 @@ def connect(residual: bool, x: jax.Array, y: jax.Array) -> tuple[jax.Array, bool
 
 
 def check_connected(connected: bool) -> None:
-    """Refuses `residual` where it would do nothing."""
+    """Raises `ValueError` where `residual` would do nothing."""
     if not connected:
         raise ValueError("residual is True, but no layer's outputs are as wide as its inputs.")

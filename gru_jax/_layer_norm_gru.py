@@ -5,15 +5,17 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
-from jax.typing import DTypeLike
+from jax.typing import ArrayLike, DTypeLike
 
-from ._cell import biased, product
-from ._cells import checked, draw_matrices
-from ._checks import check_option
+from ._cells import checked
+from ._checks import check_option, kind
+from ._initializers import draw_matrices
+from ._ops import at_least_float32, biased, product, scaled
+from ._scan import restarted
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LayerNormGRUParams:
     """The weights of a GRU with layer normalisation, gates `z | r | n`; see `layer_norm_gru_step`.
 
@@ -32,12 +34,12 @@ class LayerNormGRUParams:
     @property
     def input_size(self) -> int:
         """I."""
-        return self.w_x.shape[0]
+        return self.w_x.shape[-2]
 
     @property
     def hidden_size(self) -> int:
         """H."""
-        return self.w_h.shape[0]
+        return self.w_h.shape[-2]
 
 
 def init_layer_norm_gru(
@@ -59,13 +61,22 @@ def init_layer_norm_gru(
     """
     check_option("norm", norm, ("apart", "together"))
     w_x, w_h = draw_matrices(key, input_size, hidden_size, 3, dtype)
-    ones, zeros = jnp.ones(3 * hidden_size, dtype), jnp.zeros(3 * hidden_size, dtype)
-    if norm == "apart":
-        return LayerNormGRUParams(w_x, w_h, ones, zeros, ones, zeros, norm=norm)
-    return LayerNormGRUParams(w_x, w_h, ones, zeros.at[:hidden_size].set(-1), norm=norm)
+    width = w_h.shape[1]
+    gain, b = jnp.ones(width, dtype), jnp.zeros(width, dtype)
+    if norm == "together":
+        return LayerNormGRUParams(w_x, w_h, gain, b.at[: width // 3].set(-1), norm=norm)
+    gain_h, b_h = jnp.ones(width, dtype), jnp.zeros(width, dtype)
+    return LayerNormGRUParams(w_x, w_h, gain, b, gain_h, b_h, norm=norm)
 
 
-def layer_norm_gru_step(params: LayerNormGRUParams, h: jax.Array, x: jax.Array) -> jax.Array:
+def layer_norm_gru_step(
+    params: LayerNormGRUParams,
+    h: ArrayLike,
+    x: ArrayLike,
+    *,
+    resets: ArrayLike | None = None,
+    reset_state: ArrayLike | None = None,
+) -> jax.Array:
     """One step of a GRU with layer normalisation (Ba et al. 2016) over all 3H numbers at once.
 
         a = gain ∘ LN(x W_x) + b,   u = gain_h ∘ LN(h W_h) + b_h             norm="apart"
@@ -81,6 +92,9 @@ def layer_norm_gru_step(params: LayerNormGRUParams, h: jax.Array, x: jax.Array) 
     ε = 1e-3), whose gates come in the order r | n | z and whose bias of z, −1, is added apart from
     b. h is `[..., H]`, x `[..., I]`.
 
+    The normalisation, and what is normalised, is computed in float32 at least. `resets` and
+    `reset_state` are those of `gru_step`.
+
     Raises:
       ValueError: an argument of the wrong shape or dtype.
 
@@ -89,25 +103,41 @@ def layer_norm_gru_step(params: LayerNormGRUParams, h: jax.Array, x: jax.Array) 
     >>> gru_jax.layer_norm_gru_step(params, gru_jax.zero_state(params), jnp.ones(3)).shape
     (5,)
     """
+    vectors = dict.fromkeys(("gain", "b", "gain_h", "b_h"), 3)
+    params, h, x = checked(params, LayerNormGRUParams, 3, h, x, vectors)
     check_option("params.norm", params.norm, ("apart", "together"))
-    h, x = checked(params, h, x, 3)
-    a, u = product(x, params.w_x, h.dtype), product(h, params.w_h, h.dtype)
+    for name in vectors:
+        wanted = params.norm == "apart" or not name.endswith("_h")
+        if (getattr(params, name) is not None) != wanted:
+            raise ValueError(
+                f"params.{name} is {kind(getattr(params, name))}, but must be "
+                f'{"an array (3H,)" if wanted else "None"} with norm="{params.norm}".'
+            )
+    h = restarted(h, resets, reset_state)
+    wide = at_least_float32(h.dtype)  # float16 overflows in the squares
+    a, u = product(x, params.w_x, wide), product(h, params.w_h, wide)
     if params.norm == "apart":
-        a_z, a_r, a_n = _normalised(a, params.gain, params.b, 1e-5)
-        u_z, u_r, u_n = _normalised(u, params.gain_h, params.b_h, 1e-5)
+        a_z, a_r, a_n = _normalised(a, params.gain, params.b, 1e-5, h.dtype)
+        u_z, u_r, u_n = _normalised(u, params.gain_h, params.b_h, 1e-5, h.dtype)
         z, r = jax.nn.sigmoid(a_z + u_z), jax.nn.sigmoid(a_r + u_r)
         n = jnp.tanh(a_n + r * u_n)
     else:
-        a_z, a_r, a_n = _normalised(a + u, params.gain, params.b, 1e-3)
+        a_z, a_r, a_n = _normalised(a + u, params.gain, params.b, 1e-3, h.dtype)
         z, r = jax.nn.sigmoid(a_z), jax.nn.sigmoid(a_r)
         n = jnp.tanh(r * a_n)
     return (1 - z) * h + z * n
 
 
 def _normalised(
-    a: jax.Array, gain: jax.Array | None, b: jax.Array | None, epsilon: float
+    a: jax.Array,
+    gain: jax.Array | None,
+    b: jax.Array | None,
+    epsilon: float,
+    dtype: DTypeLike,
 ) -> list[jax.Array]:
-    """The three gates' shares of `a`, normalised together."""
-    scale = jnp.ones_like(a) if gain is None else jnp.broadcast_to(gain.astype(a.dtype), a.shape)
-    normal = jax.nn.standardize(a, axis=-1, epsilon=epsilon)
-    return jnp.split(biased(normal * scale, b), 3, axis=-1)
+    """The three gates' shares of `a`, normalised together, in `dtype`."""
+    # The variance as the mean square of the deviations: the mean square less the squared mean,
+    # which jax.nn.standardize takes by default, cancels where the mean is large.
+    a = a - jnp.mean(a, axis=-1, keepdims=True)
+    normal = a * jax.lax.rsqrt(jnp.mean(a * a, axis=-1, keepdims=True) + epsilon)
+    return jnp.split(biased(scaled(normal, gain), b).astype(dtype), 3, axis=-1)

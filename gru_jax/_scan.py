@@ -8,7 +8,15 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from ._checks import as_array, check_flags, check_size
+from ._checks import (
+    as_array,
+    check_bool,
+    check_callable,
+    check_flags,
+    check_size,
+)
+from ._state import Tree, check_reset_state, vary_like, zeros_for
+from ._trace import once
 
 
 def unroll(
@@ -19,26 +27,32 @@ def unroll(
     *,
     mask: ArrayLike | None = None,
     resets: ArrayLike | None = None,
+    reset_state: Any = None,
     reverse: bool = False,
     unroll: int = 1,
 ) -> tuple[Any, Any]:
     """Runs `h = step(params, h, x)` over a sequence, in one `jax.lax.scan`.
 
         h_t = step(params, h_{t-1}, x_t)                     an ordinary step
-        h_t = step(params, 0, x_t)                           where resets[t]
+        h_t = step(params, reset_state, x_t)                 where resets[t]
         h_t = h_{t-1}, and hs[t] = 0                         where not mask[t]
 
     Args:
       step: any function `(params, h, x) -> h'`, such as `gru_step`. The state may be a pytree of
         arrays `[..., features]`, the input a pytree of arrays `[..., any]`.
+        Traced once for calls with the same shapes, as under `jax.jit`, if it is a function that
+        captures nothing but numbers, strings, modules, classes and functions.
       params: passed to `step`.
-      h0: the first state, `[..., H]`.
-      xs: the inputs, time first, `[T, ...]`. T may be 0.
+      h0: the first state, `[..., H]`; None for zeros, where `params` are a cell's and `xs` is one
+        array `[T, ..., I]`.
+      xs: the inputs, time-major, `[T, ...]`. T may be 0.
       mask: bool `[T, ...]`, one axis fewer than the states `[T, ..., H]`. Where it is False the
         step does not happen, its reset included: the state is carried through, the output is
         zero, and all gradients through the step are exactly zero, whatever `xs` holds there.
-      resets: bool `[T, ...]`. Where it is True the state is replaced by zeros before `xs[t]` is
-        consumed, so that a new episode begins with `xs[t]`.
+      resets: bool `[T, ...]`. Where it is True the state is replaced before `xs[t]` is consumed,
+        so that a new episode begins with `xs[t]`.
+      reset_state: what it is replaced with, zeros by default: `[H]` or `[..., H]`, for a state of
+        several parts a pytree of them. Differentiable: a learned first state.
       reverse: travel from the last step to the first. The outputs keep the inputs' places, and a
         reset at t still acts before `xs[t]` is consumed, now coming from t + 1.
       unroll: the number of steps per iteration of the compiled loop, as in `jax.lax.scan`.
@@ -49,9 +63,10 @@ def unroll(
 
     Raises:
       ValueError: `xs` without a common time axis, a mask or resets not of dtype bool or not of
-        shape `[T, ...]`, `unroll` below 1.
+        shape `[T, ...]`, a `reset_state` unlike the state or without resets, `unroll` below 1, a
+        step whose result is not like the state.
 
-    >>> import jax, jax.numpy as jnp, gru_jax
+    >>> import jax, gru_jax
     >>> params = gru_jax.init_gru(jax.random.key(0), 3, 5)
     >>> xs = jax.random.normal(jax.random.key(1), (7, 2, 3))  # [T, B, I]
     >>> h0 = gru_jax.zero_state(params, (2,))
@@ -59,32 +74,89 @@ def unroll(
     >>> h_last.shape, hs.shape
     ((2, 5), (7, 2, 5))
     """
-    h0 = jax.tree.map(partial(as_array, "h0"), h0)
+    check_callable("step", step, "(params, h, x) -> h'")
     xs = jax.tree.map(partial(as_array, "xs"), xs)
     lengths = {leaf.shape[:1] for leaf in jax.tree.leaves(xs)}
     if len(lengths) != 1 or () in lengths:
         raise ValueError(
-            f"xs has leading axes {sorted(lengths)}, but must have one time axis T common to all."
+            f"xs has leading axes {sorted(lengths, key=str)}, but must have one time axis T "
+            "common to all."
         )
     ((length,),) = lengths
+    h0 = first_state(h0, params, xs)
     shapes = {(length, *leaf.shape[:-1]) for leaf in jax.tree.leaves(h0)}
     mask = check_flags("mask", mask, shapes)
     resets = check_flags("resets", resets, shapes)
-    check_size("unroll", unroll)
+    reset_state = check_reset_state(reset_state, resets, h0)
+    check_bool("reverse", reverse)
+    unroll = check_size("unroll", unroll)
+    traced_once = once(step, params)
+    run = _unroll_once if traced_once else _unroll
+    options = traced_once or step, bool(reverse), unroll
+    result: tuple[Any, Any] = run(options, params, h0, (xs, mask, resets, reset_state))
+    return result
+
+
+def _unroll(
+    options: tuple[Any, bool, int],
+    params: Any,
+    h0: Any,
+    inputs: tuple[Any, Any, Any, Any],
+) -> tuple[Any, Any]:
+    step, reverse, unroll = options
+    xs, mask, resets, reset_state = inputs
+
+    def checked(h: Any, x: Any) -> tuple[Any, None]:
+        new = step(params, h, x)
+        check_next(h, new)
+        return new, None
+
     h_last, (states, _) = scan_time(
-        lambda h, x: (step(params, h, x), None),
-        h0,
-        prepare(xs, mask, resets),
-        reverse=reverse,
-        unroll=unroll,
+        checked, h0, prepare(xs, mask, resets), reset_state, reverse=reverse, unroll=unroll
     )
-    return h_last, outputs(states, mask)
+    return detached(h_last, h0, xs), outputs(states, mask)
+
+
+_unroll_once = jax.jit(_unroll, static_argnums=0, inline=True)
+
+
+def first_state(h0: Any, params: Any, xs: Any) -> Any:
+    """The first state as arrays, zeros for None; varying over the axes of a `shard_map` as xs."""
+    if h0 is None:
+        if not isinstance(xs, jax.Array) or xs.ndim < 2:
+            raise ValueError("h0 is None, but must be the first state: xs is no array (T, ..., I).")
+        return zeros_for(params, xs, time_axes=1)
+    h0 = jax.tree.map(partial(as_array, "h0"), h0)
+    if any(leaf.ndim < 1 for leaf in jax.tree.leaves(h0)):
+        raise ValueError("h0 has a part without axes, but must consist of arrays (*batch, H).")
+    return vary_like(h0, params, xs)
+
+
+def detached(h_last: Any, h0: Any, xs: Any) -> Any:
+    """A copy of the last state where there was no step: else it were h0's own buffer."""
+    length = jax.tree.leaves(xs)[0].shape[0]
+    return jax.tree.map(jnp.copy, h0) if isinstance(length, int) and length == 0 else h_last
+
+
+def check_next(h: Any, new: Any) -> None:
+    """Raises `ValueError` if a step's result is not like the state it was given."""
+    old, new = (jax.tree.map(lambda leaf: jax.typeof(leaf), tree) for tree in (h, new))
+    structures: list[Any] = [jax.tree.structure(old), jax.tree.structure(new)]
+    same = structures[0] == structures[1] and all(
+        (a.shape, a.dtype) == (b.shape, b.dtype)
+        for a, b in zip(*map(jax.tree.leaves, (old, new)), strict=True)
+    )
+    if not same:
+        raise ValueError(
+            f"step returned {new}, but must return a state like the one that it was given, {old}."
+        )
 
 
 def scan_time(
     step: Callable[[Any, Any], tuple[Any, Any]],
     h0: Any,
     inputs: tuple[Any, jax.Array | None, jax.Array | None],
+    reset_state: Any,
     *,
     reverse: bool,
     unroll: int,
@@ -98,18 +170,28 @@ def scan_time(
 
     def body(h: Any, inputs: tuple[Any, Any, Any]) -> tuple[Any, tuple[Any, Any]]:
         x, happens, resets_here = inputs
-        h = restart(h, resets_here)
-        new, other = step(h, x)
+        restarted = restart(h, resets_here, reset_state)
+        new, other = step(restarted, x)
         if happens is not None:
-            new = select(happens, new, h)
+            new = select(happens, new, restarted)
         return new, (new, other)
 
     return jax.lax.scan(body, h0, inputs, reverse=reverse, unroll=unroll)
 
 
-def restart(h: Any, resets: jax.Array | None) -> Any:
-    """Puts zeros in place of states that are reset."""
-    return h if resets is None else select(resets, _zeros_like(h), h)
+def restart(h: Any, resets: jax.Array | None, reset_state: Any) -> Any:
+    """Puts the reset state, zeros for None, in place of states that are reset."""
+    if resets is None:
+        return h
+    return select(resets, _zeros_like(h) if reset_state is None else reset_state, h)
+
+
+def restarted(h: Tree, resets: ArrayLike | None, reset_state: Any) -> Tree:
+    """The state of a single step, arrays `[..., features]`, after its resets `[...]`."""
+    batch_shape = jax.tree.leaves(h)[0].shape[:-1]
+    resets = check_flags("resets", resets, {batch_shape}, "(*batch)")
+    result: Tree = restart(h, resets, check_reset_state(reset_state, resets, h))
+    return result
 
 
 def outputs(states: Any, mask: jax.Array | None) -> Any:
@@ -128,48 +210,6 @@ def prepare(
     if mask is None:
         return xs, mask, resets
     return select(mask, xs, _zeros_like(xs)), mask, None if resets is None else resets & mask
-
-
-def resets_from_behind(mask: jax.Array | None, resets: jax.Array) -> jax.Array:
-    """The resets for travelling backwards between the same episodes.
-
-    A step needs one where the next unmasked step has one. An episode's number grows with each
-    reset, so that the next unmasked step's is the smallest of the unmasked ones to come.
-    """
-    episodes = jnp.cumsum(resets, axis=0, dtype=jnp.int32)
-    none = jnp.full((1, *resets.shape[1:]), len(resets) + 1, jnp.int32)  # more than there can be
-    seen = episodes if mask is None else jnp.where(mask, episodes, none)
-    later = jnp.concatenate([jax.lax.cummin(seen, axis=0, reverse=True), none])[1:]
-    return (later > episodes) & (later < none)
-
-
-def sequence_mask(lengths: ArrayLike, max_length: int) -> jax.Array:
-    """The mask of right-padded sequences: True at t where t < length.
-
-    Args:
-      lengths: integers `[...]`. A length above `max_length` counts as `max_length`.
-      max_length: T, a Python integer.
-
-    Returns:
-      bool `[T, ...]`, time first, as `unroll` takes it.
-
-    Raises:
-      ValueError: `lengths` not integers, or `max_length` negative.
-
-    >>> import gru_jax
-    >>> gru_jax.sequence_mask([2, 0, 3], 3).astype(int)
-    Array([[1, 0, 1],
-           [1, 0, 1],
-           [0, 0, 1]], dtype=int32)
-    """
-    lengths = as_array("lengths", lengths)
-    if not jnp.issubdtype(lengths.dtype, jnp.integer):
-        raise ValueError(f"lengths is {lengths.dtype}, but must be integers.")
-    if max_length < 0:
-        raise ValueError(f"max_length is {max_length}, but must be at least 0.")
-    shape = (max_length, *lengths.shape)
-    steps = jax.lax.broadcasted_iota(lengths.dtype, shape, 0)
-    return steps < jnp.broadcast_to(lengths, shape)
 
 
 def select(condition: jax.Array, on_true: Any, on_false: Any) -> Any:

@@ -1,7 +1,6 @@
 """Layers and directions: GRUs, or any other cells, on top of each other."""
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import jax
@@ -9,20 +8,21 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from ._cell import gru_step
-from ._checks import as_array, check_flags, check_rate
-from ._fast import Save
-from ._layer import (
-    Step,
-    check_connected,
-    connect,
-    drop,
-    dtype_of,
-    expected,
-    output,
-    run_layer,
+from ._checks import (
+    as_array,
+    check_bool,
+    check_callable,
+    check_flags,
+    check_key,
+    check_option,
+    check_rate,
 )
-from ._scan import prepare, resets_from_behind
-from ._stack_params import Bidirectional, GRUStack, states_of
+from ._layer import Cell, Flags, Step, check_connected, connect, drop, expected, output, run_layer
+from ._masks import resets_from_behind
+from ._options import Save
+from ._scan import prepare, restarted
+from ._stack_params import Bidirectional, GRUStack, check_stack, per_layer, states_for
+from ._state import dtype_of
 
 
 def gru_stack_step(
@@ -30,6 +30,8 @@ def gru_stack_step(
     hs: Sequence[Any] | None,
     x: ArrayLike,
     *,
+    resets: ArrayLike | None = None,
+    reset_state: Sequence[Any] | None = None,
     step: Step = gru_step,
     residual: bool = False,
     zoneout: float = 0.0,
@@ -40,6 +42,8 @@ def gru_stack_step(
       stack: the layers, none of them bidirectional.
       hs: the state of each layer; None, of all or of one layer, stands for zeros.
       x: the input `[..., I]`.
+      resets: bool `[...]`; see `gru_step`.
+      reset_state: what a reset puts in each layer, as in `gru_stack_unroll`.
       step: the cell.
       residual: see `gru_stack_unroll`.
       zoneout: see `gru_stack_unroll`.
@@ -58,19 +62,30 @@ def gru_stack_step(
     >>> [h.shape for h in hs], y.shape
     ([(5,), (4,)], (4,))
     """
-    x = as_array("x", x)
-    check_rate("zoneout", zoneout)
+    stack, x = check_stack(stack), as_array("x", x)
+    if x.ndim < 1:
+        raise ValueError(f"x has shape {x.shape}, but must have (*batch, I).")
+    check_callable("step", step, "(params, h, x) -> h'")
+    check_bool("residual", residual)
+    zoneout = check_rate("zoneout", zoneout)
+    resets = check_flags("resets", resets, {x.shape[:-1]}, "(*batch)")
     if any(isinstance(layer, Bidirectional) for layer in stack.layers):
         raise ValueError("stack has a bidirectional layer, which needs the whole sequence.")
     news, connected = [], not residual
-    states = states_of("hs", stack, hs, x.shape[:-1])
-    for i, (params, h) in enumerate(zip(stack.layers, states, strict=True)):
-        new = expected(step, zoneout)(params, h, x.astype(dtype_of(params)) if i else x)
+    states = states_for("hs", stack, hs, x, time_axes=0)
+    fresh = per_layer("reset_state", stack, reset_state)
+    for i, params in enumerate(stack.layers):
+        try:
+            h = restarted(states[i], resets, fresh[i])
+            new = expected(step, zoneout)(params, h, x.astype(dtype_of(params)) if i else x)
+        except ValueError as error:
+            error.add_note(f"This is layer {i} of the stack.")
+            raise
         news.append(new)
         x, this = connect(residual, x, output(new))
         connected |= this
     check_connected(connected)
-    return tuple(news), x
+    return tuple(news), jnp.copy(x)  # y is not the buffer of a state, which may be donated
 
 
 def gru_stack_unroll(
@@ -80,6 +95,7 @@ def gru_stack_unroll(
     *,
     mask: ArrayLike | None = None,
     resets: ArrayLike | None = None,
+    reset_state: Sequence[Any] | None = None,
     step: Step = gru_step,
     residual: bool = False,
     dropout: float = 0.0,
@@ -91,9 +107,9 @@ def gru_stack_unroll(
 ) -> tuple[tuple[Any, ...], jax.Array]:
     """Runs a stack over a sequence, one layer after the other, each by `gru_unroll`.
 
-    Every layer reads the outputs of the one below; a bidirectional one puts out its two states
-    side by side, `[T, ..., 2H]`. Backwards, a row starts at its last unmasked step, and a reset at
-    t separates t from t − 1 as it does forwards.
+    Every layer reads the outputs of the one below; a bidirectional one concatenates its forward
+    and backward outputs, `[T, ..., 2H]`. Backwards, a row starts at its last unmasked step, and a
+    reset at t separates t from t − 1 as it does forwards.
 
     The key decides what the noise does. With a key it is drawn, for training:
 
@@ -114,8 +130,10 @@ def gru_stack_unroll(
       xs: the inputs `[T, ..., I]`. T may be 0.
       mask: bool `[T, ...]`; see `unroll`.
       resets: bool `[T, ...]`; see `unroll`.
-      step: the cell. Any other than `gru_step` runs by `unroll`, without recurrent_dropout and
-        zoneout. Of a state with several parts the first is the output.
+      reset_state: what a reset puts in each layer, zeros by default: a sequence like `h0s`, of
+        arrays `[H]` or `[..., H]`; see `unroll`.
+      step: the cell. Any other than `gru_step` runs by `unroll`, without recurrent_dropout,
+        zoneout and `save`. Of a state with several parts the first is the output.
       residual: whether layers whose inputs are as wide as their outputs put out the sum of both.
       dropout: a rate, see above; like all rates a Python number in [0, 1).
       input_dropout: a rate.
@@ -130,7 +148,8 @@ def gru_stack_unroll(
 
     Raises:
       ValueError: the wrong number of states, a rate outside [0, 1), noise for a cell that does
-        not take it, `residual` without layers it could be for, or what the cell refuses.
+        not take it, `residual` or `dropout` without layers it could be for, or what the cell
+        refuses.
 
     >>> import jax, jax.numpy as jnp, gru_jax
     >>> stack = gru_jax.init_gru_stack(jax.random.key(0), 3, (5, 4), bidirectional=True)
@@ -139,22 +158,31 @@ def gru_stack_unroll(
     >>> h_lasts[0].forward.shape, hs.shape
     ((2, 5), (7, 2, 8))
     """
-    xs = as_array("xs", xs)
-    for name, rate in (
-        ("dropout", dropout),
-        ("input_dropout", input_dropout),
-        ("recurrent_dropout", recurrent_dropout),
-        ("zoneout", zoneout),
-    ):
-        check_rate(name, rate)
-    if step is not gru_step and (recurrent_dropout or zoneout):
-        raise ValueError("recurrent_dropout and zoneout are for step=gru_step only.")
+    stack, xs = check_stack(stack), as_array("xs", xs)
+    if xs.ndim < 2:
+        raise ValueError(f"xs has shape {xs.shape}, but must have (T, *batch, I).")
+    check_callable("step", step, "(params, h, x) -> h'")
+    check_bool("residual", residual)
+    check_option("save", save, ("gates", "states", "chunks"))
+    dropout = check_rate("dropout", dropout)
+    input_dropout = check_rate("input_dropout", input_dropout)
+    recurrent_dropout = check_rate("recurrent_dropout", recurrent_dropout)
+    zoneout = check_rate("zoneout", zoneout)
+    if step is not gru_step and (recurrent_dropout or zoneout or save != "gates"):
+        raise ValueError("recurrent_dropout, zoneout and save are for step=gru_step only.")
+    if dropout and len(stack.layers) == 1:
+        raise ValueError(
+            f"dropout is {dropout}, but must be 0 with a single layer: it acts between layers. Use "
+            "input_dropout or recurrent_dropout, or drop inputs and outputs yourself."
+        )
+    key = None if key is None else check_key("key", key)
     mask = check_flags("mask", mask, {xs.shape[:-1]})
     resets = check_flags("resets", resets, {xs.shape[:-1]})
     hs, mask, resets = prepare(xs, mask, resets)
-    run = partial(run_layer, step, mask, recurrent_dropout, zoneout, save)
+    cell = Cell(step, recurrent_dropout, zoneout, save)
     h_lasts, connected = [], not residual
-    states = states_of("h0s", stack, h0s, hs.shape[1:-1])
+    states = states_for("h0s", stack, h0s, hs, time_axes=1)
+    fresh = per_layer("reset_state", stack, reset_state)
     for i, (params, h0) in enumerate(zip(stack.layers, states, strict=True)):
         # outputs may be wider than the weights; the user's own inputs are left to the cell's check
         inputs, keys = hs.astype(dtype_of(params)) if i else hs, [key, key]
@@ -164,14 +192,17 @@ def gru_stack_unroll(
                 inputs *= drop(each, dropout, inputs.shape, inputs.dtype)
             if input_dropout:
                 inputs *= drop(whole, input_dropout, inputs.shape[1:], inputs.dtype)[None]
+        forth = Flags(mask, resets, fresh[i], reverse=False)
         try:
             if isinstance(params, Bidirectional):
-                back = None if resets is None else resets_from_behind(mask, resets)
-                there, left = run(params.forward, h0.forward, inputs, resets, False, keys[0])
-                here, right = run(params.backward, h0.backward, inputs, back, True, keys[1])
+                new = fresh[i] or Bidirectional(None, None)
+                back = Flags(mask, _from_behind(mask, resets), new.backward, reverse=True)
+                forth = forth._replace(reset_state=new.forward)
+                there, left = run_layer(cell, params.forward, h0.forward, inputs, forth, keys[0])
+                here, right = run_layer(cell, params.backward, h0.backward, inputs, back, keys[1])
                 h_last, ys = Bidirectional(there, here), jnp.concatenate([left, right], axis=-1)
             else:
-                h_last, ys = run(params, h0, inputs, resets, False, keys[0])
+                h_last, ys = run_layer(cell, params, h0, inputs, forth, keys[0])
         except ValueError as error:
             error.add_note(f"This is layer {i} of the stack.")
             raise
@@ -180,3 +211,7 @@ def gru_stack_unroll(
         connected |= this
     check_connected(connected)
     return tuple(h_lasts), hs
+
+
+def _from_behind(mask: jax.Array | None, resets: jax.Array | None) -> jax.Array | None:
+    return None if resets is None else resets_from_behind(mask, resets)

@@ -6,9 +6,12 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
-from ._checks import as_array
-from ._params import init_gru, state_size, zero_state
+from ._checks import as_array, check_bool, check_callable, check_key, check_size, kind
+from ._params import init_gru
+from ._state import state_size, zeros_for
 
 
 class Bidirectional(NamedTuple):
@@ -29,7 +32,7 @@ class Bidirectional(NamedTuple):
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class GRUStack:
     """Layers, from the input up; a pytree.
 
@@ -60,7 +63,7 @@ def init_gru_stack(
     Args:
       key: the key is consumed.
       input_size: I.
-      hidden_sizes: H of each layer, from the input up.
+      hidden_sizes: H of each layer, from the input up, such as `(64,) * num_layers`.
       bidirectional: whether every layer runs in both directions; the next one reads both states.
         A stack that mixes is made by hand: `GRUStack((Bidirectional(...), init_gru(...)))`.
       init: the initialiser of a cell, `(key, input_size, hidden_size, **options) -> params`.
@@ -70,19 +73,27 @@ def init_gru_stack(
       A `GRUStack`.
 
     Raises:
-      ValueError: no layer, or what `init` refuses.
+      ValueError: no layer, sizes that are no sequence, or what `init` refuses.
 
     >>> import jax, gru_jax
     >>> stack = gru_jax.init_gru_stack(jax.random.key(0), 3, (5, 4), bidirectional=True)
     >>> stack.layers[1].backward.w_x.shape
     (10, 12)
     """
-    if not hidden_sizes:
+    key = check_key("key", key)
+    input_size = check_size("input_size", input_size)
+    check_bool("bidirectional", bidirectional)
+    check_callable("init", init, "(key, input_size, hidden_size, **options) -> params")
+    if np.ndim(hidden_sizes) != 1:
+        raise ValueError(
+            f"hidden_sizes is {hidden_sizes!r}, but must be a sequence with a size for each layer, "
+            "such as (64,), or (64,) * num_layers."
+        )
+    sizes = [check_size(f"hidden_sizes[{i}]", size) for i, size in enumerate(hidden_sizes)]
+    if not sizes:
         raise ValueError("hidden_sizes is empty, but must have a size for each layer.")
     layers = []
-    for layer_key, hidden_size in zip(
-        jax.random.split(key, len(hidden_sizes)), hidden_sizes, strict=True
-    ):
+    for layer_key, hidden_size in zip(jax.random.split(key, len(sizes)), sizes, strict=True):
         if bidirectional:
             forward_key, backward_key = jax.random.split(layer_key)
             forward = init(forward_key, input_size, hidden_size, **options)
@@ -94,22 +105,54 @@ def init_gru_stack(
     return GRUStack(tuple(layers))
 
 
-def states_of(name: str, stack: GRUStack, hs: Any, batch_shape: tuple[int, ...]) -> list[Any]:
-    """A state for each layer, zeros for None."""
-    if hs is None:
-        hs = [None] * len(stack.layers)
-    if len(hs) != len(stack.layers):
-        raise ValueError(
-            f"{name} has {len(hs)} states, but must have {len(stack.layers)}, one for each layer."
-        )
-    states = []
-    for i, (params, h) in enumerate(zip(stack.layers, hs, strict=True)):
+def check_stack(stack: Any) -> GRUStack:
+    """The stack, NumPy's arrays as JAX's."""
+    if not isinstance(stack, GRUStack):
+        hint = "; one layer runs by gru_unroll, or as GRUStack((params,))"
+        raise ValueError(f"stack is {kind(stack)}, but must be a GRUStack{hint}.")
+    if not isinstance(stack.layers, tuple | list) or not stack.layers:
+        raise ValueError(f"stack.layers is {stack.layers!r}, but must be a tuple of layers.")
+    for i, layer in enumerate(stack.layers):
+        if not jax.tree.leaves(layer):
+            raise ValueError(f"stack.layers[{i}] is {kind(layer)}, but must be parameters.")
+    result: GRUStack = jax.tree.map(
+        lambda x: jnp.asarray(x) if isinstance(x, np.ndarray) else x, stack
+    )
+    return result
+
+
+def states_for(name: str, stack: GRUStack, hs: Any, x: jax.Array, time_axes: int) -> list[Any]:
+    """A state for each layer, zeros for None, for inputs `[..., I]` or `[T, ..., I]`."""
+    states = per_layer(name, stack, hs)
+    for i, (params, h) in enumerate(zip(stack.layers, states, strict=True)):
         if h is None:
-            h = zero_state(params, batch_shape)
-        if isinstance(params, Bidirectional) != isinstance(h, Bidirectional):
+            states[i] = zeros_for(params, x, time_axes)
+        elif isinstance(h, Bidirectional):
+            zeros = zeros_for(params, x, time_axes)
+            states[i] = Bidirectional(
+                zeros.forward if h.forward is None else h.forward,
+                zeros.backward if h.backward is None else h.backward,
+            )
+        states[i] = jax.tree.map(partial(as_array, f"{name}[{i}]"), states[i])
+    return states
+
+
+def per_layer(name: str, stack: GRUStack, values: Any) -> list[Any]:
+    """States, or None, as a list with one for each layer."""
+    if values is None:
+        return [None] * len(stack.layers)
+    if not isinstance(values, tuple | list) or isinstance(values, Bidirectional):
+        raise ValueError(f"{name} is {kind(values)}, but must be a tuple with one for each layer.")
+    if len(values) != len(stack.layers):
+        raise ValueError(
+            f"{name} has {len(values)} states, but must have {len(stack.layers)}, one for each "
+            "layer."
+        )
+    for i, (params, value) in enumerate(zip(stack.layers, values, strict=True)):
+        both = isinstance(params, Bidirectional)
+        if value is not None and both != isinstance(value, Bidirectional):
             raise ValueError(
-                f"{name}[{i}] is a {type(h).__name__}, but layer {i} is a {type(params).__name__}: "
+                f"{name}[{i}] is {kind(value)}, but layer {i} is {kind(params)}: "
                 "a layer that runs both ways takes Bidirectional(forward, backward), no other does."
             )
-        states.append(jax.tree.map(partial(as_array, f"{name}[{i}]"), h))
-    return states
+    return list(values)

@@ -28,13 +28,15 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from ._cell import Gates, biased, in_halves, input_projection, scaled
+from ._cell import Gates, input_projection
+from ._ops import biased, in_halves, scaled
+from ._options import Options
 from ._params import GRUParams
 from ._scan import restart
 
 
 class WeightTangents(NamedTuple):
-    """The tangents of the parameters, taken apart by gate, matrices transposed."""
+    """The tangents of the parameters, split by gate, matrices transposed."""
 
     w_x: list[jax.Array]  # [H, I] each
     w_h: list[jax.Array]  # [H, H] each
@@ -43,7 +45,7 @@ class WeightTangents(NamedTuple):
 
 
 def weight_tangents(params_dot: GRUParams) -> WeightTangents:
-    """Takes the tangents of the parameters apart.
+    """Splits the tangents of the parameters by gate.
 
     Transposed, because backwards that is a^T x, the rows of x as they lie in memory. XLA on CPU
     forms x^T a at half the speed.
@@ -72,37 +74,35 @@ def transposed(w: jax.Array) -> jax.Array:
     return jax.lax.optimization_barrier(w.T)  # type: ignore[no-untyped-call, no-any-return]
 
 
+class Point(NamedTuple):
+    """Where the derivative is taken: what a stretch of steps has computed."""
+
+    h: jax.Array  # the states before each step, after the reset [T, ..., H]
+    gates: Gates  # of each step; z zero where masked
+    xs: jax.Array  # the inputs [T, ..., I]
+    resets: jax.Array | None  # bool [T, ...]
+    scale: jax.Array | None  # multiplies the state where it enters the products [..., H]
+
+
 def state_tangents(
     params: GRUParams,
     w_h: list[jax.Array],
-    dots: WeightTangents,
-    h: jax.Array,
-    found: Gates,
-    xs: jax.Array,
-    xs_dot: jax.Array,
-    h_dot: jax.Array,
-    resets: jax.Array | None,
-    scale: jax.Array | None,
-    reverse: bool,
-    unroll: int,
+    at: Point,
+    along: tuple[WeightTangents, jax.Array | None, jax.Array, jax.Array],
+    options: Options,
 ) -> tuple[jax.Array, jax.Array]:
     """The tangents of the last state and of all states.
 
     Args:
       params: the weights.
       w_h: `recurrent_weights` of them.
-      dots: their tangents.
-      h: the states before each step, after the reset `[T, ..., H]`.
-      found: the gates of each step; z zero where masked.
-      xs: the inputs `[T, ..., I]`.
-      xs_dot: their tangents.
-      h_dot: the tangent of the first state `[..., H]`.
-      resets: bool `[T, ...]`.
-      scale: what the state is multiplied with where it enters the products `[..., H]`.
-      reverse: as in `gru_unroll`.
-      unroll: as in `gru_unroll`.
+      at: where the derivative is taken.
+      along: the tangents of the weights, of the state at a reset `[..., H]`, of the first state
+        `[..., H]`, and of the inputs `[T, ..., I]`.
+      options: as in `gru_unroll`.
     """
-    z, r, n, u = found
+    h, (z, r, n, u), xs, resets, scale = at
+    dots, reset_dot, h_dot, xs_dot = along
     dtype = h.dtype
     keep = 1 - z
     to_z = (n - h) * z * keep
@@ -122,7 +122,7 @@ def state_tangents(
 
         def body(h_dot: jax.Array, step: Any) -> tuple[jax.Array, jax.Array]:
             keep, to_z, to_n, to_m, r, g, m_dot, resets_here = step
-            h_dot = restart(h_dot, resets_here)
+            h_dot = restart(h_dot, resets_here, reset_dot)
             in_dot = scaled(h_dot, scale)
             u_z, u_r = jnp.split(_times(in_dot, w_h[0], dtype), 2, axis=-1)
             m_dot = r * in_dot + to_m * u_r + m_dot
@@ -139,12 +139,12 @@ def state_tangents(
 
         def body(h_dot: jax.Array, step: Any) -> tuple[jax.Array, jax.Array]:
             keep, to_gates, g, resets_here = step
-            h_dot = restart(h_dot, resets_here)
+            h_dot = restart(h_dot, resets_here, reset_dot)
             u_dot = _times(scaled(h_dot, scale), w_h[0], dtype).reshape(to_gates.shape)
             h_dot = keep * h_dot + jnp.sum(to_gates * u_dot, axis=-2) + g
             return h_dot, h_dot
 
-    return jax.lax.scan(body, h_dot, steps, reverse=reverse, unroll=unroll)
+    return jax.lax.scan(body, h_dot, steps, reverse=options.reverse, unroll=options.unroll)
 
 
 def _times(x: jax.Array, w_transposed: jax.Array, dtype: DTypeLike) -> jax.Array:

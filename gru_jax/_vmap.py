@@ -23,7 +23,7 @@ def vmap_as_batch(f: Recurrence, *args: Any) -> tuple[jax.Array, jax.Array]:
     Where the weights are mapped, or the inputs are not, it is mapped by JAX's own rules.
 
     Args:
-      f: `(params, scale, h0, (xs, mask, resets)) -> (h_last, states)`, with any batch axes.
+      f: `(params, constants, h0, (xs, mask, resets)) -> (h_last, states)`, with any batch axes.
       *args: its arguments.
     """
     leaves, tree = jax.tree.flatten(args)
@@ -38,12 +38,12 @@ def vmap_as_batch(f: Recurrence, *args: Any) -> tuple[jax.Array, jax.Array]:
 
 def _bind(f: Recurrence, leaves: Sequence[Any], **sizes: int) -> Sequence[jax.Array]:
     jaxpr = jax.make_jaxpr(f)(*leaves)
-    results: Sequence[jax.Array] = _recurrence.bind(*leaves, f=f, jaxpr=jaxpr, **sizes)
+    results: Sequence[jax.Array] = _recurrence.bind(*leaves, f=f, call_jaxpr=jaxpr, **sizes)
     return results
 
 
-def _run(*leaves: Any, jaxpr: Any, **_: Any) -> Sequence[jax.Array]:
-    results: Sequence[jax.Array] = jaxpr_as_fun(jaxpr)(*leaves)
+def _run(*leaves: Any, call_jaxpr: Any, **_: Any) -> Sequence[jax.Array]:
+    results: Sequence[jax.Array] = jaxpr_as_fun(call_jaxpr)(*leaves)
     return results
 
 
@@ -78,10 +78,27 @@ def _map(
     return _bind(f, leaves, weights=weights, inputs=inputs), (0, 1)
 
 
-_recurrence: Any = Primitive("gru_recurrence")
-_recurrence.multiple_results = True
+class _ClosedCall(Primitive):
+    """The call of a jaxpr, `call_jaxpr`: interpreters of jaxprs that inline calls inline this one.
+
+    Those of JAX, such as `checkify`, bind a call with what they made of its jaxpr as `subfuns`.
+    """
+
+    multiple_results = True
+
+    def to_lojax(self, *args: Any, **params: Any) -> Any:
+        return _run(*args, **params)
+
+    def bind(self, *args: Any, subfuns: Sequence[Any] = (), **params: Any) -> Any:
+        if not subfuns:
+            return super().bind(*args, **params)  # type: ignore[no-untyped-call]
+        (interpreted,) = subfuns
+        return interpreted.call_wrapped(*args)
+
+
+_recurrence: Any = _ClosedCall("closed_call")
 _recurrence.def_impl(_run)
-_recurrence.def_abstract_eval(lambda *_, jaxpr, **__: jaxpr.out_avals)
+_recurrence.def_abstract_eval(lambda *_, call_jaxpr, **__: call_jaxpr.out_avals)
 ad.primitive_jvps[_recurrence] = _jvp
 batching.primitive_batchers[_recurrence] = _map
 mlir.register_lowering(_recurrence, mlir.lower_fun(_run, multiple_results=True))

@@ -205,16 +205,8 @@ def test_a_row_of_length_zero_returns_its_first_carry():
     assert not jnp.any(outputs[0])
 
 
-@pytest.mark.parametrize(
-    ("cell", "message"),
-    [
-        (lambda: nn.LSTMCell(H), "cell is a OptimizedLSTMCell|cell is a LSTMCell"),
-        (lambda: nn.GRUCell(H, activation_fn=nn.relu), "other activations"),
-        (lambda: nn.GRUCell(H, gate_fn=nn.hard_sigmoid), "other activations"),
-    ],
-)
-def test_other_cells_are_refused(cell, message):
-    with pytest.raises(ValueError, match=message):
-        gru_jax.flax.linen.RNN(cell()).init(jax.random.key(0), draw(B, T, I))
+def test_other_cells_are_refused():
+    with pytest.raises(ValueError, match=r"cell is a \w*LSTMCell, but must be a Flax GRUCell"):
+        gru_jax.flax.linen.RNN(nn.LSTMCell(H)).init(jax.random.key(0), draw(B, T, I))
     with pytest.raises(ValueError, match="must be a Flax GRUCell"):
         gru_jax.flax.nnx.RNN(nnx.LSTMCell(I, H, rngs=nnx.Rngs(0)))(draw(B, T, I))

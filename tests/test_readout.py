@@ -193,7 +193,7 @@ PROMPT = jnp.array([1, 2])
         ({"prompt": jnp.ones(2)}, "prompt is float32 of shape"),
         ({"length": -1}, "length is -1, but must be at least 0"),
         ({"temperature": -0.5}, "temperature is -0.5, but must be at least 0"),
-        ({"top_k": 0}, r"top_k is 0, but must be in 1..V = 6"),
+        ({"top_k": 0}, "top_k is 0, but must be at least 1"),
         ({"top_k": V + 1}, r"top_k is 7, but must be in 1..V = 6"),
         ({"step": lambda p, h, x: (h, h[..., 0])}, r"logits of shape \(\), .* \(\*batch, V\)"),
     ],

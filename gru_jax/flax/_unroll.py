@@ -1,45 +1,110 @@
 """What the layers of both of Flax' interfaces do."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax.linen.recurrent import flip_sequences
 
+from .._checks import as_array, check_bool, check_shape
 from .._fast import gru_unroll
+from .._masks import sequence_mask
 from .._params import GRUParams
-from .._scan import sequence_mask
+from .._state import like_inputs
+
+
+class Call(NamedTuple):
+    """The arguments of a call of Flax' RNN, and ours, the layer's own where a call gives none."""
+
+    seq_lengths: Any
+    resets: Any
+    reset_state: Any
+    return_carry: bool
+    time_major: bool
+    reverse: bool
+    keep_order: bool
+    unroll: int
+
+
+def arguments(layer: Any, **given: Any) -> Call:
+    """The arguments of a call, the layer's own where it gives none."""
+    for name in ("return_carry", "time_major", "reverse", "keep_order"):
+        given[name] = getattr(layer, name) if given[name] is None else given[name]
+        check_bool(name, given[name])
+    return Call(**given, unroll=layer.unroll)
 
 
 def check_cell(cell: Any, kind: Any) -> None:
-    """Refuses a cell that is not Flax' GRU with its own activations."""
+    """Raises `ValueError` for a cell that is not Flax' GRU, nor derived from it."""
     if not isinstance(cell, kind):
         raise ValueError(f"cell is a {type(cell).__name__}, but must be a Flax GRUCell.")
-    activations = [(cell.gate_fn, jax.nn.sigmoid), (cell.activation_fn, jnp.tanh)]
-    if any(getattr(f, "__name__", f) != g.__name__ for f, g in activations):
-        raise ValueError("cell has other activations, but must have sigmoid and tanh.")
 
 
-def unroll(
-    params: GRUParams,
-    carry: jax.Array,
-    inputs: jax.Array,
-    dtype: Any,
-    *,
-    seq_lengths: jax.Array | None,
-    time_major: bool,
-    reverse: bool,
-    keep_order: bool,
-    unroll: int,
-) -> tuple[jax.Array, jax.Array]:
+def is_standard(cell: Any, kind: Any) -> bool:
+    """Whether a cell computes what Flax' GRU computes by default, as far as its type tells."""
+    same = _is_same(cell.gate_fn, jax.nn.sigmoid) and _is_same(cell.activation_fn, jnp.tanh)
+    return type(cell) is kind and same
+
+
+def check_no_resets(call: Call) -> None:
+    """Raises `ValueError` where a cell that only Flax can run is asked for what Flax has not."""
+    if call.resets is not None or call.reset_state is not None:
+        raise ValueError(
+            "resets and reset_state are for Flax' own GRUCell with sigmoid and tanh, but cell is "
+            "another one, which runs as it does in Flax."
+        )
+
+
+def _is_same(function: Callable[..., Any], standard: Callable[..., Any]) -> bool:
+    """Whether a function is the standard one, or a copy of it: not whether it is called so."""
+    if function is standard:
+        return True
+    try:
+        programs = [str(jax.make_jaxpr(f)(jnp.ones(2))) for f in (function, standard)]
+    except Exception:  # whatever a user's function raises on an array, it is not the standard one
+        return False
+    return programs[0] == programs[1]
+
+
+def check_inputs(inputs: Any, features: int, time_major: bool) -> jax.Array:
+    """The inputs as an array; raises `ValueError` without time, or for other features."""
+    array = as_array("inputs", inputs)
+    if array.ndim < 2 or (features and array.shape[-1] != features):
+        meaning = "(T, *batch, I)" if time_major else "(*batch, T, I)"
+        size = f" with I = {features}" if features else ""
+        raise ValueError(f"inputs has shape {array.shape}, but must have {meaning}{size}.")
+    return array
+
+
+def unroll(params: GRUParams, carry: jax.Array, inputs: jax.Array, dtype: Any, call: Call) -> Any:
     """`gru_unroll` with the arguments, and the dtypes, of Flax' RNN."""
     dtype = dtype or jnp.promote_types(inputs.dtype, params.w_x.dtype)
     params, inputs = jax.tree.map(lambda array: array.astype(dtype), (params, inputs))
     carry = carry.astype(jnp.promote_types(carry.dtype, dtype))
-    xs = inputs if time_major else jnp.moveaxis(inputs, -2, 0)
-    mask = None if seq_lengths is None else sequence_mask(seq_lengths, len(xs))
-    h_last, hs = gru_unroll(params, carry, xs, mask=mask, reverse=reverse, unroll=unroll)
-    if reverse and not keep_order:
+    xs, resets, mask = inputs, call.resets, None
+    if not call.time_major:
+        xs = jnp.moveaxis(inputs, -2, 0)
+        resets = None if resets is None else jnp.moveaxis(as_array("resets", resets), -1, 0)
+    if call.seq_lengths is not None:
+        lengths = as_array("seq_lengths", call.seq_lengths)
+        check_shape("seq_lengths", lengths, xs.shape[1:-1], "(*batch)")
+        mask = sequence_mask(call.seq_lengths, xs.shape[0])
+    reset_state = call.reset_state
+    if reset_state is not None:
+        reset_state = as_array("reset_state", reset_state).astype(carry.dtype)
+    h_last, hs = gru_unroll(
+        params,
+        like_inputs(carry, xs, time_axes=1),
+        xs,
+        mask=mask,
+        resets=resets,
+        reset_state=reset_state,
+        reverse=call.reverse,
+        unroll=call.unroll,
+    )
+    if call.reverse and not call.keep_order:
         with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
-            hs = flip_sequences(hs, seq_lengths, num_batch_dims=xs.ndim - 2, time_major=True)
-    return h_last, hs if time_major else jnp.moveaxis(hs, 0, -2)
+            hs = flip_sequences(hs, call.seq_lengths, num_batch_dims=xs.ndim - 2, time_major=True)
+    hs = hs if call.time_major else jnp.moveaxis(hs, 0, -2)
+    return (h_last, hs) if call.return_carry else hs

@@ -3,10 +3,11 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 
 from ..convert import from_linen
-from ._unroll import check_cell, unroll
+from ._unroll import arguments, check_cell, check_inputs, check_no_resets, is_standard, unroll
 
 
 class RNN(nn.RNN):
@@ -14,13 +15,19 @@ class RNN(nn.RNN):
 
     The arguments, of the layer and of the call, are those of `flax.linen.RNN`, and so are the
     parameters' names, shapes and initialisers: Flax' checkpoints load as they are. It also takes
-    the place of `flax.linen.RNN` within `flax.linen.Bidirectional`.
+    the place of `flax.linen.RNN` within `flax.linen.Bidirectional`. A call takes `resets`, bool
+    `[*batch, T]` or `[T, *batch]` as the inputs, and `reset_state`, `[H]` or `[*batch, H]`, as
+    well: see `gru_jax.gru_unroll`.
 
     Two things differ, both with `seq_lengths`: outputs are zero in the padding, where Flax leaves
     what the cell computes from it, and a row of length 0 returns its initial carry.
 
+    A cell with other activations than sigmoid and tanh, one derived from `flax.linen.GRUCell`, and
+    a layer with options of `flax.linen.scan` run as they do in Flax.
+
     Raises:
-      ValueError: a cell other than `flax.linen.GRUCell` with its own activations.
+      ValueError: a cell that is no `flax.linen.GRUCell`; inputs, lengths or resets of the wrong
+        shape; resets for a cell that runs as in Flax.
 
     >>> import jax, jax.numpy as jnp
     >>> from flax import linen as nn
@@ -44,25 +51,31 @@ class RNN(nn.RNN):
         time_major: bool | None = None,
         reverse: bool | None = None,
         keep_order: bool | None = None,
+        resets: jax.Array | None = None,
+        reset_state: jax.Array | None = None,
     ) -> Any:
         check_cell(self.cell, nn.GRUCell)
-        time_major = self.time_major if time_major is None else time_major
-        first = inputs[0] if time_major else inputs[..., 0, :]
+        flags: dict[str, Any] = {
+            "seq_lengths": seq_lengths,
+            "return_carry": return_carry,
+            "time_major": time_major,
+            "reverse": reverse,
+            "keep_order": keep_order,
+        }
+        call = arguments(self, resets=resets, reset_state=reset_state, **flags)
+        inputs = check_inputs(inputs, 0, call.time_major)
+        scan = self.variable_broadcast == "params" and not (
+            self.variable_axes or self.variable_carry
+        )
+        if not is_standard(self.cell, nn.GRUCell) or not scan:
+            check_no_resets(call)
+            return super().__call__(inputs, initial_carry=initial_carry, init_key=init_key, **flags)
+        first = inputs.shape[1:] if call.time_major else (*inputs.shape[:-2], inputs.shape[-1])
         if initial_carry is None:
             key = jax.random.key(0) if init_key is None else init_key
-            initial_carry = self.cell.initialize_carry(key, first.shape)
+            initial_carry = self.cell.initialize_carry(key, first)
         if self.is_initializing():
-            self.cell(initial_carry, first)
-        carry, outputs = unroll(
-            from_linen(self.cell.variables["params"]),
-            initial_carry,
-            inputs,
-            self.cell.dtype,
-            seq_lengths=seq_lengths,
-            time_major=time_major,
-            reverse=self.reverse if reverse is None else reverse,
-            keep_order=self.keep_order if keep_order is None else keep_order,
-            unroll=self.unroll,
-        )
-        return_carry = self.return_carry if return_carry is None else return_carry
-        return (carry, outputs) if return_carry else outputs
+            self.cell(initial_carry, jnp.zeros(first, inputs.dtype))
+        params = from_linen(nn.meta.unbox(self.cell.variables["params"]))
+        inputs = check_inputs(inputs, params.input_size, call.time_major)
+        return unroll(params, initial_carry, inputs, self.cell.dtype, call)

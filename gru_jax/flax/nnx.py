@@ -6,7 +6,7 @@ import jax
 from flax import nnx
 
 from ..convert import from_nnx
-from ._unroll import check_cell, unroll
+from ._unroll import arguments, check_cell, check_inputs, check_no_resets, is_standard, unroll
 
 
 class RNN(nnx.RNN):
@@ -14,13 +14,19 @@ class RNN(nnx.RNN):
 
     The arguments, of the layer and of the call, are those of `flax.nnx.RNN`, and the parameters
     are the cell's own: Flax' checkpoints load as they are. It also takes the place of
-    `flax.nnx.RNN` within `flax.nnx.Bidirectional`.
+    `flax.nnx.RNN` within `flax.nnx.Bidirectional`. A call takes `resets`, bool `[*batch, T]` or
+    `[T, *batch]` as the inputs, and `reset_state`, `[H]` or `[*batch, H]`, as well: see
+    `gru_jax.gru_unroll`.
 
     Two things differ, both with `seq_lengths`: outputs are zero in the padding, where Flax leaves
     what the cell computes from it, and a row of length 0 returns its initial carry.
 
+    A cell with other activations than sigmoid and tanh, one derived from `flax.nnx.GRUCell`, and
+    one whose layers have been replaced, by LoRA's for example, run as they do in Flax.
+
     Raises:
-      ValueError: a cell other than `flax.nnx.GRUCell` with its own activations.
+      ValueError: a cell that is no `flax.nnx.GRUCell`; inputs, lengths or resets of the wrong
+        shape; resets for a cell that runs as in Flax.
 
     >>> import jax.numpy as jnp
     >>> from flax import nnx
@@ -41,22 +47,51 @@ class RNN(nnx.RNN):
         reverse: bool | None = None,
         keep_order: bool | None = None,
         rngs: Any = None,
+        resets: jax.Array | None = None,
+        reset_state: jax.Array | None = None,
     ) -> Any:
         check_cell(self.cell, nnx.GRUCell)
-        time_major = self.time_major if time_major is None else time_major
-        first = inputs[0] if time_major else inputs[..., 0, :]
+        flags: dict[str, Any] = {
+            "seq_lengths": seq_lengths,
+            "return_carry": return_carry,
+            "time_major": time_major,
+            "reverse": reverse,
+            "keep_order": keep_order,
+        }
+        call = arguments(self, resets=resets, reset_state=reset_state, **flags)
+        inputs = check_inputs(inputs, 0, call.time_major)
+        weights = _weights(self.cell) if is_standard(self.cell, nnx.GRUCell) else None
+        if weights is None:
+            check_no_resets(call)
+            return super().__call__(inputs, initial_carry=initial_carry, rngs=rngs, **flags)
+        params = from_nnx(weights)
+        inputs = check_inputs(inputs, params.input_size, call.time_major)
         if initial_carry is None:
-            initial_carry = self.cell.initialize_carry(first.shape, rngs or self.rngs)
-        carry, outputs = unroll(
-            from_nnx(nnx.to_pure_dict(nnx.state(self.cell, nnx.Param))),
-            initial_carry,
-            inputs,
-            self.cell.dtype,
-            seq_lengths=seq_lengths,
-            time_major=time_major,
-            reverse=self.reverse if reverse is None else reverse,
-            keep_order=self.keep_order if keep_order is None else keep_order,
-            unroll=self.unroll,
-        )
-        return_carry = self.return_carry if return_carry is None else return_carry
-        return (carry, outputs) if return_carry else outputs
+            first = inputs.shape[1:] if call.time_major else (*inputs.shape[:-2], inputs.shape[-1])
+            initial_carry = self.cell.initialize_carry(first, rngs or self.rngs)
+        return unroll(params, initial_carry, inputs, self.cell.dtype, call)
+
+
+def _weights(cell: nnx.GRUCell) -> dict[str, dict[str, Any]] | None:
+    """The weights by Flax' names; None where they are not those of two plain linear layers.
+
+    Read by attribute, not by type: a variable may be frozen by being none of `nnx.Param`.
+    """
+    if _is_plain(cell.dense_i) and _is_plain(cell.dense_h):
+        kernels = {name: {"kernel": getattr(cell, name).kernel[...]} for name in _LAYERS}
+        if cell.dense_i.bias is not None and cell.dense_h.bias is None:
+            kernels["dense_i"]["bias"] = cell.dense_i.bias[...]
+            return kernels
+    return None
+
+
+_LAYERS = "dense_i", "dense_h"
+
+
+def _is_plain(layer: Any) -> bool:
+    return (
+        type(layer) is nnx.Linear
+        and layer.dot_general is jax.lax.dot_general
+        and layer.precision is None
+        and layer.preferred_element_type is None
+    )
