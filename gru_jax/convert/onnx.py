@@ -1,81 +1,115 @@
-"""ONNX: the GRU node's weights, and whole models."""
+"""ONNX: the GRU node's weights, and whole models, read and written."""
 
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from .._params import GRUParams, Reset
+from .._params import GRUParams
 from .._stack_params import Bidirectional, GRUStack
-from ._entries import gates, joined, negated_z, read, require, reset_of
-
-Direction = Literal["forward", "reverse", "bidirectional"]
-_OPSET, _IR_VERSION = 17, 8  # of 2022: the oldest with all that is used here
+from ._onnx_layer import checked, connected, directions, layer_of, node_of
+from ._onnx_read import Direction, inputs_of, read_attributes, read_model, sized
+from ._onnx_write import write_model
 
 
 def from_onnx(
-    weights: Mapping[str, Any],
+    weights: Any,
     *,
-    linear_before_reset: int = 0,
-    direction: Direction = "forward",
-) -> GRUParams | Bidirectional:
-    """Takes the inputs W, R and B of an ONNX GRU node with its attributes.
+    linear_before_reset: int | None = None,
+    direction: Direction | None = None,
+    node: Any = None,
+) -> GRUParams | Bidirectional | GRUStack:
+    """Reads a GRU from an ONNX model, or from the inputs W, R and B of an ONNX GRU node.
 
     ONNX writes h' = (1 − z) ∘ n + z ∘ h: z is negated; the order of the gates is ours. Of its two
     biases those that only ever add up are added here: z and r, and with linear_before_reset=0 the
     candidate's, too. Back in ONNX the sum stands in the first. Everything else is lossless.
 
+    **A model** gives a `GRUStack` of all its GRU nodes, if each reads the states Y of the one
+    before and nothing else: Transpose, Reshape, Squeeze, Concat and what else puts the directions
+    side by side is followed, whatever changes the numbers is refused. Weights may be computed
+    from constants. What lies before the first node (an embedding, batch-major inputs) and behind
+    the last is not read. Of the nodes' other inputs
+
+    - `sequence_lens`, one and the same for all, is the caller's: `gru_stack_unroll(...,
+      mask=sequence_mask(sequence_lens, T))`;
+    - `initial_h` that the model is given is the caller's, too: h0s, one for each layer;
+      otherwise it must be zeros, as h0s=None has it.
+
+    Refused by name are clip, layout=1, activations other than Sigmoid and Tanh or with alpha and
+    beta, a hidden_size that is not R's, unknown attributes, nodes inside of If, Loop or Scan, and,
+    in a stack, direction="reverse", other recurrent nodes (LSTM, RNN, Loop, Scan), a
+    ReverseSequence, and initial states or lengths that are constants or computed. The functions of
+    a model are inlined.
+
+    With `node` **one node** is read alone, whatever feeds it: its X, sequence_lens and initial_h,
+    constants too, are then the caller's to give.
+
     Args:
-      weights: {"W": `[D, 3H, I]`, "R": `[D, 3H, H]`, "B": `[D, 6H]` or absent}, with D = 2 for
-        direction="bidirectional", otherwise 1.
-      linear_before_reset: the node's attribute, 0 (reset="before") or 1 (reset="after").
-      direction: the node's attribute. "reverse" gives a `GRUParams` for `reverse=True`.
+      weights: a model: its path, its bytes, a `ModelProto` or a `GraphProto`. Needs the package
+        `onnx`. Or a mapping {"W": `[D, 3H, I]`, "R": `[D, 3H, H]`, "B": `[D, 6H]` or absent}
+        of arrays or `TensorProto`, with D = 2 for direction="bidirectional", otherwise 1.
+      linear_before_reset: the node's attribute, 0 (reset="before", the default) or 1
+        (reset="after"). A model has its own, which a given one must equal.
+      direction: the node's attribute, by default "forward". "reverse" gives a `GRUParams` for
+        `reverse=True`. A model has its own, which a given one must equal; a node in reverse is
+        only read with direction="reverse" given.
+      node: which node of a model: its name, the name of one of its outputs, or its `NodeProto`.
+        A `NodeProto` may also go with a mapping, whose keys are then the names of its inputs
+        (others are ignored), as in {t.name: t for t in model.graph.initializer}.
 
     Returns:
-      A `GRUParams`, or a `Bidirectional` of two.
+      A `GRUStack` for a model; for one node a `GRUParams`, or a `Bidirectional` of two. float64
+      becomes float32 without `jax_enable_x64`; all other dtypes stay.
 
     Raises:
-      ValueError: an entry missing, unknown or of the wrong shape; an unknown attribute.
+      ValueError: an entry missing, unknown, of the wrong shape or not floating; what is refused
+        above; no GRU node, with what there is instead; several that are no stack, with their names.
+      OSError: a file that cannot be opened.
+      ModuleNotFoundError: a model without the package `onnx`.
 
     >>> import numpy as np
     >>> from gru_jax import convert
     >>> weights = {"W": np.ones((1, 15, 3)), "R": np.ones((1, 15, 5))}
     >>> convert.from_onnx(weights, linear_before_reset=1).reset
     'after'
+
+    >>> import jax, gru_jax, tempfile
+    >>> stack = gru_jax.init_gru_stack(jax.random.key(0), 3, (5, 4))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     nodes = convert.to_onnx(stack, f"{folder}/model.onnx")
+    ...     whole = convert.from_onnx(f"{folder}/model.onnx")
+    ...     first = convert.from_onnx(f"{folder}/model.onnx", node="gru_0")
+    >>> [layer.hidden_size for layer in whole.layers], first.hidden_size
+    ([5, 4], 5)
     """
-    what = "the ONNX GRU node"
-    if linear_before_reset not in (0, 1):
-        raise ValueError(f"linear_before_reset is {linear_before_reset}, but must be 0 or 1.")
-    if direction not in ("forward", "reverse", "bidirectional"):
+    known = ("forward", "reverse", "bidirectional")
+    if direction is not None and not (isinstance(direction, str) and direction in known):
         raise ValueError(
             f"direction is {direction!r}, but must be 'forward', 'reverse' or 'bidirectional'."
         )
-    count = 2 if direction == "bidirectional" else 1
-    names = ["W", "R"] if weights.get("B") is None else ["W", "R", "B"]
-    w, r, *b = read(what, weights, names)
-    if r.ndim != 3:
-        raise ValueError(f"{what}: R has shape {r.shape}, but must have (D, 3H, H).")
-    hidden = r.shape[2]
-    require(what, "R", r, (count, 3 * hidden, hidden), "(D, 3H, H)")
-    require(what, "W", w, (count, 3 * hidden, *w.shape[2:3]), "(D, 3H, I)")
-    if b:
-        require(what, "B", b[0], (count, 6 * hidden), "(D, 6H)")
-    found = []
-    for i in range(count):
-        bias = b_hn = None
-        if b:
-            bias, inner = jnp.split(b[0][i], 2)
-            if linear_before_reset:
-                b_hn = inner[2 * hidden :]
-                inner = inner.at[2 * hidden :].set(0)
-            bias = negated_z(bias + inner)
-        reset: Reset = "after" if linear_before_reset else "before"
-        found.append(GRUParams(negated_z(w[i].T), negated_z(r[i].T), bias, b_hn, reset))
-    return Bidirectional(*found) if count == 2 else found[0]
+    is_number = isinstance(linear_before_reset, int | np.integer)
+    if linear_before_reset is not None and not (is_number and linear_before_reset in (0, 1)):
+        raise ValueError(f"linear_before_reset is {linear_before_reset!r}, but must be 0 or 1.")
+    if not isinstance(weights, Mapping):
+        nodes = read_model(weights, node)
+        for what, _, linear, found in nodes:
+            _agree(what, linear_before_reset, direction, linear, found)
+        layers = tuple(layer_of(*each) for each in nodes)
+        if node is not None:
+            return layers[0]
+        connected("the ONNX model", layers)
+        return GRUStack(layers)
+    what = "the ONNX GRU node"
+    if node is None:
+        return layer_of(what, weights, linear_before_reset or 0, direction or "forward")
+    linear, found, hidden = read_attributes(node)
+    _agree(what, linear_before_reset, direction, linear, found)
+    named = {slot: weights.get(name) for slot, name in inputs_of(node).items()}
+    return layer_of(what, sized(what, named, hidden), linear, found)
 
 
 def to_onnx(
@@ -86,7 +120,8 @@ def to_onnx(
     The model takes `xs` `[time, batch, I]`, `lengths` int32 `[batch]` and `h0_0`, `h0_1`, ...
     `[D, batch, H]` for each layer, and gives `hs` `[time, batch, D H]`, zero behind each row's
     length, and `h_last_0`, ...: what `gru_stack_unroll` takes and gives, with
-    `mask=sequence_mask(lengths, T)`. Time and batch are left open.
+    `mask=sequence_mask(lengths, T)`. So a row of length 0 keeps its h0, a length above the time
+    counts as the time, and one below 0 as 0. Time and batch are left open; both may be 0 or 1.
 
     Args:
       network: a stack, or one layer.
@@ -97,94 +132,47 @@ def to_onnx(
       `GRUStack` a list with one for each layer.
 
     Raises:
-      ValueError: layers that one node cannot hold, or of a dtype other than float32 and float64.
+      ValueError: what is no network of GRUs, or not of one floating dtype; layers that one node
+        cannot hold, or that do not fit on each other; for a model a dtype other than float32 and
+        float64, or parameters that are traced.
+      OSError: a path that cannot be written.
+      ModuleNotFoundError: a path without the package `onnx`.
+
+    >>> import jax, gru_jax
+    >>> from gru_jax import convert
+    >>> params = gru_jax.init_gru(jax.random.key(0), 3, 5)
+    >>> {name: array.shape for name, array in convert.to_onnx(params).items()}
+    {'W': (1, 15, 3), 'R': (1, 15, 5), 'B': (1, 30)}
     """
     layers = network.layers if isinstance(network, GRUStack) else (network,)
-    nodes = [_node(layer) for layer in layers]
+    if not isinstance(layers, tuple | list) or not layers:
+        raise ValueError(f"network.layers is {layers!r}, but must be a tuple of layers.")
+    layers = tuple(map(checked, layers))
+    connected("network", layers)
+    nodes = [node_of(layer) for layer in layers]
     if path is not None:
-        _write(Path(path), layers, nodes)
+        if not isinstance(path, str | os.PathLike) or not Path(path).name:
+            raise ValueError(f"path is {path!r}, but must be the name of a file.")
+        write_model(Path(path), [directions(layer)[0].reset for layer in layers], nodes)
     return nodes if isinstance(network, GRUStack) else nodes[0]
 
 
-def _directions(layer: Any) -> tuple[GRUParams, ...]:
-    return tuple(layer) if isinstance(layer, Bidirectional) else (layer,)
-
-
-def _node(layer: Any) -> dict[str, jax.Array]:
-    both = _directions(layer)
-    for params in both:
-        reset_of("an ONNX node", params, getattr(both[0], "reset", None))
-        if params.hidden_size != both[0].hidden_size:
-            raise ValueError("an ONNX GRU node needs directions of one hidden size.")
-    biases = []
-    for params in both:
-        zeros = jnp.zeros(3 * params.hidden_size, params.w_h.dtype)
-        b = zeros if params.b is None else negated_z(params.b)
-        *_, last = gates(zeros) if params.b_hn is None else (params.b_hn,)
-        biases.append(joined(b, *gates(zeros)[:2], last))
-    return {
-        "W": jnp.stack([negated_z(params.w_x).T for params in both]),
-        "R": jnp.stack([negated_z(params.w_h).T for params in both]),
-        "B": jnp.stack(biases),
-    }
-
-
-def _write(path: Path, layers: tuple[Any, ...], weights: list[dict[str, jax.Array]]) -> None:
-    import onnx
-    from onnx import helper
-
-    dtype = weights[0]["W"].dtype
-    if dtype not in (jnp.float32, jnp.float64):
-        raise ValueError(f"the parameters are {dtype}, but must be float32 or float64 for ONNX.")
-    element = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
-
-    def value(name: str, *shape: int | str) -> Any:
-        return helper.make_tensor_value_info(name, element, shape)
-
-    width = _directions(layers[0])[0].input_size
-    inputs = [
-        value("xs", "time", "batch", width),
-        helper.make_tensor_value_info("lengths", onnx.TensorProto.INT32, ["batch"]),
-    ]
-    nodes, outputs, constants = [], [], []
-    below = "xs"
-    for i, (layer, arrays) in enumerate(zip(layers, weights, strict=True)):
-        both = _directions(layer)
-        hidden, count = both[0].hidden_size, len(both)
-        constants += [
-            onnx.numpy_helper.from_array(np.asarray(array), f"{name}_{i}")
-            for name, array in arrays.items()
-        ]
-        nodes.append(
-            helper.make_node(
-                "GRU",
-                [below, f"W_{i}", f"R_{i}", f"B_{i}", "lengths", f"h0_{i}"],
-                [f"states_{i}", f"h_last_{i}"],
-                hidden_size=hidden,
-                direction="bidirectional" if count == 2 else "forward",
-                linear_before_reset=int(both[0].reset == "after"),
-            )
+def _agree(
+    what: str,
+    given_linear: int | None,
+    given_direction: Direction | None,
+    linear: int,
+    direction: Direction,
+) -> None:
+    """Refuses arguments that contradict the file, and a reverse direction that nobody expects."""
+    if given_linear not in (None, linear):
+        raise ValueError(
+            f"linear_before_reset is {given_linear}, but {what} has {linear}: leave it out."
         )
-        above = "hs" if i == len(layers) - 1 else f"hs_{i}"
-        nodes.append(  # [time, D, batch, H] -> [time, batch, D, H] -> [time, batch, D H]
-            helper.make_node("Transpose", [f"states_{i}"], [f"beside_{i}"], perm=[0, 2, 1, 3])
+    if given_direction is None and direction == "reverse":
+        raise ValueError(
+            f"{what} runs in reverse: say direction='reverse', and call gru_unroll with "
+            "reverse=True."
         )
-        nodes.append(helper.make_node("Reshape", [f"beside_{i}", "joined"], [above]))
-        inputs.append(value(f"h0_{i}", count, "batch", hidden))
-        outputs.append(value(f"h_last_{i}", count, "batch", hidden))
-        below, width = above, count * hidden
-    constants.append(onnx.numpy_helper.from_array(np.array([0, 0, -1]), "joined"))
-    outputs.insert(0, value("hs", "time", "batch", width))
-    model = helper.make_model(
-        helper.make_graph(nodes, "gru", inputs, outputs, constants),
-        opset_imports=[helper.make_opsetid("", _OPSET)],
-        producer_name="gru_jax",
-    )
-    model.ir_version = _IR_VERSION
-    onnx.checker.check_model(model, full_check=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(model.SerializeToString())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    if given_direction not in (None, direction):
+        raise ValueError(f"direction is {given_direction!r}, but {what} has {direction!r}.")

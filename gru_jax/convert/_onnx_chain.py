@@ -1,0 +1,160 @@
+"""Which GRU node feeds which: nodes that are one stack, and what else would be lost."""
+
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from ._onnx_graph import Graph, label, listed
+
+ALONE = "One node is read with node=its name; what feeds it is then left to you."
+_INPUTS = ("X", "W", "R", "B", "sequence_lens", "initial_h")
+# Nodes that only move, repeat or round the numbers of their first input (Concat: of all).
+_MOVES = (
+    *("Cast", "CastLike", "Concat", "Expand", "Flatten", "Gather", "Identity", "Reshape"),
+    *("Slice", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze"),
+)
+
+
+def described(grus: list[Any]) -> str:
+    """GRU nodes with their names, directions and inputs."""
+    each = []
+    for gru in grus:
+        facts = [f"direction {a.s.decode()}" for a in gru.attribute if a.name == "direction"]
+        named = zip(_INPUTS, gru.input, strict=False)
+        facts += [f"{slot} {name!r}" for slot, name in named if name and slot not in "WRB"]
+        each.append(f"{label(gru)!r} ({', '.join(facts)})")
+    return f"{len(each)} GRU node{'s'[: len(each) > 1]}: {', '.join(each)}"
+
+
+def chain_of(
+    graph: Graph, grus: list[Any], recurrent: Mapping[int, np.ndarray[Any, Any]]
+) -> list[Any]:
+    """The nodes from the input up.
+
+    Args:
+      graph: where they are.
+      grus: the nodes.
+      recurrent: their weights R `[D, 3H, H]`, by the node's id.
+
+    Raises:
+      ValueError: they are no chain, where each reads the states of the one before and nothing
+        else; a direction, an initial state or lengths that a `GRUStack` does not hold.
+    """
+    chain = _linked(graph, grus)
+    for gru in chain:
+        if any(a.name == "direction" and a.s == b"reverse" for a in gru.attribute):
+            raise ValueError(
+                f"the model has {described([gru])}, but a GRUStack has no layer that only runs in "
+                f"reverse. node={label(gru)!r}, direction='reverse' reads it, for "
+                "gru_unroll(..., reverse=True)."
+            )
+        _check_state(graph, gru)
+    shape = graph.shape(chain[0].input[0]) or ()
+    sizes = shape[:2] if len(shape) == 3 else None
+    for below, gru in pairwise(chain):
+        _check_glue(graph, below, gru, sizes, recurrent[id(below)])
+    _check_lengths(graph, chain, sizes)
+    return chain
+
+
+def _linked(graph: Graph, grus: list[Any]) -> list[Any]:
+    """The nodes, each behind the one whose states it reads."""
+    states = {gru.output[0]: gru for gru in grus if gru.output and gru.output[0]}
+    stops = frozenset(name for gru in grus for name in gru.output if name)
+    above: dict[int | None, Any] = {}  # by the id of the one below, None for the input
+    for gru in grus:
+        nodes, starts = graph.behind(gru.input[0], stops, shapes=False)
+        below = states.get(*starts) if len(starts) == 1 else None
+        key = None if below is None else id(below)
+        if (below is None and starts & stops) or key in above:
+            by = f" by {listed(nodes)}" if nodes else ""
+            raise ValueError(
+                f"the model has {described(grus)}. They are no stack, where each reads the states "
+                f"Y of the one before and nothing else: X of {label(gru)!r} is made from "
+                f"{', '.join(map(repr, sorted(starts)))}{by}. {ALONE}"
+            )
+        above[key] = gru
+    chain = [above[None]]
+    while id(chain[-1]) in above:
+        chain.append(above[id(chain[-1])])
+    return chain
+
+
+def _check_glue(graph: Graph, below: Any, gru: Any, sizes: Any, r: np.ndarray[Any, Any]) -> None:
+    """Refuses nodes between two GRUs that do more than to put the directions side by side.
+
+    Random states are sent through them: of small sizes, and where a model has fixed ones, of those.
+    """
+    nodes, _ = graph.behind(gru.input[0], frozenset(below.output[:1]), shapes=False)
+    shapes = [node for node in nodes if node.op_type in ("Shape", "Size")]
+    moves = [node for node in nodes if node not in shapes]
+    feeds: dict[str, np.ndarray[Any, Any]] = {}
+    problem = ""
+    for node in shapes:
+        shape = graph.shape(node.input[0])
+        ends = {a.name: a.i for a in node.attribute}
+        if shape is None:
+            raise ValueError(f"the shape of {node.input[0]!r} cannot be inferred. {ALONE}")
+        shape = shape[ends.get("start") : ends.get("end")]
+        feeds[node.output[0]] = np.array(np.prod(shape) if node.op_type == "Size" else shape)
+    for steps, batch in ((3, 2), *([sizes] if sizes else [])):
+        shape = steps, len(r), batch, r.shape[2]
+        probe = np.random.default_rng(0).normal(0, 3, shape).astype(r.dtype)
+        feeds[below.output[0]] = probe
+        try:
+            actual = graph.evaluate(gru.input[0], moves, feeds) if moves else probe
+        except ValueError as error:
+            problem = f": {error}"
+            continue
+        if np.array_equal(actual, probe.transpose(0, 2, 1, 3).reshape(steps, batch, -1)):
+            return
+    raise ValueError(
+        f"the states Y of {label(below)!r} reach X of {label(gru)!r} changed by "
+        f"{listed(nodes) or 'nothing'}{problem}; in a GRUStack nothing is between the layers. "
+        f"{ALONE}"
+    )
+
+
+def _check_state(graph: Graph, gru: Any) -> None:
+    """Refuses initial states other than zeros and what the model is given."""
+    pending, what = [*gru.input[5:6]], f"initial_h of the GRU node {label(gru)!r}"
+    while pending:
+        name = pending.pop()
+        node = graph.producers.get(name)
+        if not name or name in graph.inputs:
+            continue
+        if node is not None and node.op_type in _MOVES:
+            pending += node.input if node.op_type == "Concat" else node.input[:1]
+            continue
+        if node is not None and node.op_type == "ConstantOfShape":
+            value: Any = graph.evaluate(name, [node], {node.input[0]: np.array([1])})
+        else:
+            value = graph.constant(name)
+        if value is None:
+            raise ValueError(f"{what} is computed by {listed([node] if node else [])}. {ALONE}")
+        if np.any(value != 0):
+            raise ValueError(f"{what} is {name!r}, a constant that is not zero. {ALONE}")
+
+
+def _check_lengths(graph: Graph, chain: list[Any], sizes: tuple[int, ...] | None) -> None:
+    """Refuses lengths that are not the same in each layer, or fixed below the time axis."""
+    names = []
+    for gru in chain:
+        name = next(iter(gru.input[4:5]), "")
+        while name in graph.producers and graph.producers[name].op_type in ("Identity", "Cast"):
+            name = graph.producers[name].input[0]
+        names.append(name)
+    if len(set(names)) > 1:
+        raise ValueError(
+            f"the model has {described(chain)}, with other sequence_lens in one layer than in "
+            f"another, but a GRUStack has one mask. {ALONE}"
+        )
+    value = graph.constant(names[0]) if names[0] else None
+    full = sizes and sizes[0] not in graph.open_sizes and np.all(value == sizes[0])
+    if value is not None and not full:
+        raise ValueError(
+            f"sequence_lens {names[0]!r} of the GRU node {label(chain[0])!r} is the constant "
+            f"{value.tolist()}, which a GRUStack does not hold. {ALONE}"
+        )
