@@ -56,6 +56,7 @@ def chain_of(
     for below, gru in pairwise(chain):
         _check_glue(graph, below, gru, sizes, recurrent[id(below)])
     _check_lengths(graph, chain, sizes)
+    _check_skips(graph, chain)
     return chain
 
 
@@ -108,6 +109,7 @@ def _check_glue(graph: Graph, below: Any, gru: Any, sizes: Any, r: np.ndarray[An
         except ValueError as error:
             problem = f": {error}"
             continue
+        problem = ""
         if np.array_equal(actual, probe.transpose(0, 2, 1, 3).reshape(steps, batch, -1)):
             return
     raise ValueError(
@@ -158,3 +160,17 @@ def _check_lengths(graph: Graph, chain: list[Any], sizes: tuple[int, ...] | None
             f"sequence_lens {names[0]!r} of the GRU node {label(chain[0])!r} is the constant "
             f"{value.tolist()}, which a GRUStack does not hold. {ALONE}"
         )
+
+
+def _check_skips(graph: Graph, chain: list[Any]) -> None:
+    """Refuses states of a lower layer that reach the model's outputs past the layers above."""
+    stops = frozenset(name for gru in chain for name in gru.output if name)
+    for output in graph.outputs:
+        nodes, starts = graph.behind(output, stops, shapes=False)
+        for gru in chain[:-1]:
+            if gru.output[0] in starts:
+                raise ValueError(
+                    f"the states Y of {label(gru)!r} reach the output {output!r} past the nodes "
+                    f"above it, by {listed(nodes) or 'nothing'}: a GRUStack gives the states of "
+                    f"its last layer. {ALONE}"
+                )

@@ -52,8 +52,8 @@ def label(node: Any) -> str:
 
 
 def listed(nodes: Iterable[Any]) -> str:
-    """Nodes as an error message names them."""
-    return ", ".join(f"{node.op_type} {label(node)!r}" for node in nodes)
+    """Nodes as an error message names them, without the constants between them."""
+    return ", ".join(f"{n.op_type} {label(n)!r}" for n in nodes if n.op_type != "Constant")
 
 
 def _names_in(node: Any) -> list[str]:
@@ -70,6 +70,7 @@ class Graph:
       nodes: its nodes, in the file's order.
       producers: the node that makes a tensor, by the tensor's name.
       inputs: the names of the inputs that are no initializers.
+      outputs: the names of the outputs.
       open_sizes: the numbers that `shape` puts in place of open sizes.
     """
 
@@ -79,6 +80,7 @@ class Graph:
         self._initializers = {tensor.name: tensor for tensor in graph.initializer}
         self._input_infos = [v for v in graph.input if v.name not in self._initializers]
         self.inputs = {info.name for info in self._input_infos}
+        self.outputs = [info.name for info in graph.output]
         self.open_sizes: set[int] = set()
         self._opsets = dict(opsets)
         self._shapes: dict[str, tuple[int, ...]] | None = None

@@ -121,7 +121,8 @@ def to_onnx(
     `[D, batch, H]` for each layer, and gives `hs` `[time, batch, D H]`, zero behind each row's
     length, and `h_last_0`, ...: what `gru_stack_unroll` takes and gives, with
     `mask=sequence_mask(lengths, T)`. So a row of length 0 keeps its h0, a length above the time
-    counts as the time, and one below 0 as 0. Time and batch are left open; both may be 0 or 1.
+    counts as the time, and one below 0 as 0. Time and batch are left open. Time may be 0; an
+    empty batch makes onnxruntime's GRU (1.32) crash.
 
     Args:
       network: a stack, or one layer.

@@ -1,0 +1,105 @@
+"""ONNX graphs for the tests: built node by node, and run by onnxruntime."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from common import H, I, assert_close
+
+import gru_jax
+from gru_jax import Bidirectional, GRUStack
+
+
+def draw(*shape, seed=0, dtype=np.float32):
+    return (np.random.default_rng(seed).normal(size=shape) / np.sqrt(H)).astype(dtype)
+
+
+def draw_weights(count=1, inputs=I, hidden=H, seed=0):
+    return {
+        "W": draw(count, 3 * hidden, inputs, seed=seed),
+        "R": draw(count, 3 * hidden, hidden, seed=seed + 1),
+        "B": draw(count, 6 * hidden, seed=seed + 2),
+    }
+
+
+def assert_same(actual, expected):
+    """Exactly the same tree."""
+    assert jax.tree.structure(actual) == jax.tree.structure(expected)
+    assert_close(actual, expected, rtol=0, atol=0)
+    assert jax.tree.map(lambda a: a.dtype, actual) == jax.tree.map(lambda a: a.dtype, expected)
+
+
+class Builder:
+    """A graph in the making; each method gives the names of what it makes."""
+
+    def __init__(self):
+        self.onnx = pytest.importorskip("onnx")
+        self.nodes, self.inputs, self.initializers = [], [], []
+
+    def input(self, name, *shape, dtype="float32"):
+        element = self.onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+        self.inputs.append(self.onnx.helper.make_tensor_value_info(name, element, shape))
+        return name
+
+    def constant(self, array, name=None):
+        name = name or f"c{len(self.initializers)}"
+        self.initializers.append(self.onnx.numpy_helper.from_array(np.asarray(array), name))
+        return name
+
+    def add(self, op, *inputs, outputs=1, name=None, **attributes):
+        name = name or f"{op}_{len(self.nodes)}"
+        names = [f"{name}:{i}" for i in range(outputs)]
+        self.nodes.append(
+            self.onnx.helper.make_node(op, list(inputs), names, name=name, **attributes)
+        )
+        return names[0] if outputs == 1 else names
+
+    def gru(self, x, weights, lengths="", h0="", **attributes):
+        """(Y, Y_h); the name is gru_0, gru_1, ..."""
+        count, _, hidden = weights["R"].shape
+        direction = "bidirectional" if count == 2 else "forward"
+        defaults = {"hidden_size": hidden, "direction": direction, "linear_before_reset": 1}
+        names = [self.constant(array) for array in weights.values()]
+        names += [""] * (3 - len(names))
+        name = f"gru_{sum(node.op_type == 'GRU' for node in self.nodes)}"
+        attributes = {k: v for k, v in {**defaults, **attributes}.items() if v is not None}
+        return self.add("GRU", x, *names, lengths, h0, outputs=2, name=name, **attributes)
+
+    def beside(self, y):
+        """[time, D, batch, H] -> [time, batch, D H], as PyTorch's exporters write it."""
+        y = self.add("Transpose", y, perm=[0, 2, 1, 3])
+        return self.add("Reshape", y, self.constant(np.array([0, 0, -1])))
+
+    def model(self, *outputs, opset=17, functions=()):
+        helper = self.onnx.helper
+        graph = helper.make_graph(
+            self.nodes,
+            "graph",
+            self.inputs,
+            list(map(helper.make_empty_tensor_value_info, outputs)),
+            self.initializers,
+        )
+        imports = [helper.make_opsetid("", opset), helper.make_opsetid("custom", 1)]
+        model = helper.make_model(graph, opset_imports=imports, functions=functions)
+        model.ir_version = 8
+        return self.onnx.shape_inference.infer_shapes(model)  # onnxruntime wants types of outputs
+
+
+def run(model, feeds):
+    """The outputs that onnxruntime computes of a model or a file."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    source = model.SerializeToString() if hasattr(model, "SerializeToString") else str(model)
+    session = onnxruntime.InferenceSession(source, providers=["CPUExecutionProvider"])
+    return session.run(None, feeds)
+
+
+_UNROLL = jax.jit(lambda *args, mask: gru_jax.gru_stack_unroll(*args, mask=mask))
+
+
+def unroll(network, xs, h0s=None, lengths=None):
+    """(h_lasts, one `[D, batch, H]` for each layer; hs) of our own."""
+    stack = network if isinstance(network, GRUStack) else GRUStack((network,))
+    states = h0s and tuple(Bidirectional(*h) if len(h) == 2 else h[0] for h in h0s)
+    mask = None if lengths is None else gru_jax.sequence_mask(np.asarray(lengths), len(xs))
+    h_lasts, hs = _UNROLL(stack, states, jnp.asarray(xs), mask=mask)
+    return [jnp.stack(jax.tree.leaves(h)) for h in h_lasts], hs
