@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from common import H, I, assert_close
+from common import B, H, I, T, assert_close
 
 import gru_jax
-from gru_jax import Bidirectional, GRUStack
+from gru_jax import Bidirectional, GRUStack, convert
 
 
 def draw(*shape, seed=0, dtype=np.float32):
@@ -81,7 +81,7 @@ class Builder:
         )
         imports = [helper.make_opsetid("", opset), helper.make_opsetid("custom", 1)]
         model = helper.make_model(graph, opset_imports=imports, functions=functions)
-        model.ir_version = 8
+        model.ir_version = 9
         return self.onnx.shape_inference.infer_shapes(model)  # onnxruntime wants types of outputs
 
 
@@ -103,3 +103,24 @@ def unroll(network, xs, h0s=None, lengths=None):
     mask = None if lengths is None else gru_jax.sequence_mask(np.asarray(lengths), len(xs))
     h_lasts, hs = _UNROLL(stack, states, jnp.asarray(xs), mask=mask)
     return [jnp.stack(jax.tree.leaves(h)) for h in h_lasts], hs
+
+
+LOWER, UPPER = draw_weights(), draw_weights(1, H, 6, 5)
+XS = draw(T, B, I, seed=9)
+
+
+def layer(weights, reset_after=1):
+    direction = "bidirectional" if len(weights["R"]) == 2 else "forward"
+    return convert.from_onnx(weights, linear_before_reset=reset_after, direction=direction)
+
+
+def started(lower=LOWER, **attributes):
+    """A model in the making, and the states of its first GRU."""
+    build = Builder()
+    build.input("x", "time", "batch", I)
+    return build, build.gru("x", lower, **attributes)[0]
+
+
+def refuses(model, message, **options):
+    with pytest.raises(ValueError, match=message):
+        convert.from_onnx(model, **options)

@@ -114,7 +114,7 @@ def feeds_of(xs, lengths, h0s):
 @EITHER_RESET
 @pytest.mark.parametrize("bidirectional", [True, False])
 def test_written_model(reset, bidirectional, tmp_path):
-    """Any batch, any time, any lengths, empty rows and no time too: onnxruntime gives our numbers."""
+    """Any batch, time and lengths, empty rows and no time too: onnxruntime gives our numbers."""
     stack, h0 = two_layers(reset, bidirectional)
     pytest.importorskip("onnx")
     path = tmp_path / "model.onnx"
