@@ -136,6 +136,11 @@ def reversed_in_time(build, y):
     return build.add("Slice", build.beside(y), *ends)
 
 
+def cropped(build, y):
+    ends = [build.constant(np.array([n])) for n in (0, 1000, 0)]
+    return build.add("Slice", build.beside(y), *ends)
+
+
 def rounded(build, y):
     half = build.add("Cast", build.beside(y), to=10)
     return build.add("Cast", half, to=1)
@@ -154,6 +159,7 @@ def linear(build, y):
         (swapped, "Gather"),
         (unmoved, "Reshape"),
         (reversed_in_time, "Slice"),
+        (cropped, "Slice"),
         (rounded, "Cast"),
         (linear, "MatMul"),
         *((lambda build, y, op=op: build.add(op, build.beside(y)), op) for op in ("Relu", "Tanh")),

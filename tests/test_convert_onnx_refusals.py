@@ -154,5 +154,6 @@ def test_nodes_that_are_no_stack_are_listed_and_picked():
     refuses(model, "node='Add' is none", node="Add")
     refuses(model, "node='skip' is Add 'skip'", node="skip")
     refuses(model, "node=3 is none", node=3)
+    refuses(model, "node='' is none", node="")
     model.graph.node[0].name = "gru_1"
     refuses(model, "node='gru_1' is 2 of them", node="gru_1")

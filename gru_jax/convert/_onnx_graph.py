@@ -53,7 +53,8 @@ def label(node: Any) -> str:
 
 def listed(nodes: Iterable[Any]) -> str:
     """Nodes as an error message names them, without the constants between them."""
-    return ", ".join(f"{n.op_type} {label(n)!r}" for n in nodes if n.op_type != "Constant")
+    names = [f"{n.op_type} {label(n)!r}" for n in nodes if n.op_type != "Constant"]
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
 
 def _names_in(node: Any) -> list[str]:
@@ -166,7 +167,7 @@ class Graph:
             for i, dim in enumerate(info.type.tensor_type.shape.dim):
                 if not dim.HasField("dim_value"):
                     open_size = dim.dim_param or (info.name, i)
-                    dim.dim_value = sizes.setdefault(open_size, 11 + 2 * len(sizes))  # all differ
+                    dim.dim_value = sizes.setdefault(open_size, 37 + 2 * len(sizes))  # all differ
             inputs.append(info)
         self.open_sizes = set(sizes.values())
         for name, tensor in self._initializers.items():

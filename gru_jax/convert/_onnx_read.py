@@ -143,8 +143,8 @@ def _without_gru(graph: Graph, inside: list[Any], others: list[Any]) -> str:
 
 def _pick(graph: Graph, grus: list[Any], node: Any) -> Any:
     if isinstance(node, str):
-        matching = [gru for gru in grus if node == gru.name or node in gru.output]
-        others = [n for n in graph.nodes if node in (n.name, *n.output)]
+        matching = [gru for gru in grus if node and node in (gru.name, *gru.output)]
+        others = [n for n in graph.nodes if node and node in (n.name, *n.output)]
     else:
         matching, others = [gru for gru in grus if gru == node], []
         node = label(node) if hasattr(node, "op_type") else node

@@ -29,21 +29,22 @@ def from_onnx(
     candidate's, too. Back in ONNX the sum stands in the first. Everything else is lossless.
 
     **A model** gives a `GRUStack` of all its GRU nodes, if each reads the states Y of the one
-    before and nothing else: Transpose, Reshape, Squeeze, Concat and what else puts the directions
-    side by side is followed, whatever changes the numbers is refused. Weights may be computed
-    from constants. What lies before the first node (an embedding, batch-major inputs) and behind
-    the last is not read. Of the nodes' other inputs
+    before and nothing else: Transpose, Reshape, Squeeze, Concat and whatever else puts the
+    directions side by side is followed. Weights may be computed from constants. What lies before
+    the first node (an embedding, a transpose of batch-major inputs) and behind the last is not
+    read. Of the nodes' other inputs
 
-    - `sequence_lens`, one and the same for all, is the caller's: `gru_stack_unroll(...,
+    - `sequence_lens`, the same in all, is the caller's: `gru_stack_unroll(...,
       mask=sequence_mask(sequence_lens, T))`;
-    - `initial_h` that the model is given is the caller's, too: h0s, one for each layer;
-      otherwise it must be zeros, as h0s=None has it.
+    - `initial_h` is the caller's where the model takes it as an input: h0s, one for each layer.
+      Otherwise it is zeros, as h0s=None has it.
 
     Refused by name are clip, layout=1, activations other than Sigmoid and Tanh or with alpha and
-    beta, a hidden_size that is not R's, unknown attributes, nodes inside of If, Loop or Scan, and,
-    in a stack, direction="reverse", other recurrent nodes (LSTM, RNN, Loop, Scan), a
-    ReverseSequence, and initial states or lengths that are constants or computed. The functions of
-    a model are inlined.
+    beta, a hidden_size that is not R's, unknown attributes and nodes inside of If, Loop or Scan;
+    and in a stack direction="reverse", nodes that change the numbers between two layers, states of
+    a lower layer that reach an output past the others, recurrences besides (LSTM, RNN, Loop, Scan,
+    ReverseSequence), an `initial_h` that is another constant or computed, and `sequence_lens` that
+    differ between layers or are constants below T. The functions of a model are inlined.
 
     With `node` **one node** is read alone, whatever feeds it: its X, sequence_lens and initial_h,
     constants too, are then the caller's to give.
@@ -122,7 +123,7 @@ def to_onnx(
     length, and `h_last_0`, ...: what `gru_stack_unroll` takes and gives, with
     `mask=sequence_mask(lengths, T)`. So a row of length 0 keeps its h0, a length above the time
     counts as the time, and one below 0 as 0. Time and batch are left open. Time may be 0; an
-    empty batch makes onnxruntime's GRU (1.32) crash.
+    empty batch makes onnxruntime's GRU (1.32) crash, and float64 it does not run.
 
     Args:
       network: a stack, or one layer.
