@@ -92,9 +92,11 @@ def check_callable(name: str, value: object, signature: str) -> None:
 def check_floating(name: str, dtype: DTypeLike) -> None:
     """Raises `ValueError` for a dtype that is not real floating-point."""
     try:
-        found: Any = None if dtype is None else jnp.dtype(dtype)
+        if dtype is None or hasattr(dtype, "shape"):
+            raise TypeError
+        found: Any = jnp.dtype(dtype)
     except TypeError:
-        found = repr(dtype)
+        found = kind(dtype)
     if not isinstance(found, np.dtype) or not jnp.issubdtype(found, jnp.floating):
         raise ValueError(f"{name} is {found}, but must be a floating dtype.")
 
@@ -205,7 +207,7 @@ def check_input(name: str, params: Any, x: jax.Array, time_axes: int) -> None:
 def as_array(name: str, value: ArrayLike | Sequence[Any]) -> jax.Array:
     """Converts an argument, naming it where it is no array of numbers or keys."""
     try:
-        if value is None or isinstance(value, str | bytes):
+        if value is None or any(isinstance(x, str | bytes) for x in jax.tree.leaves(value)):
             raise TypeError
         return jnp.asarray(value)
     except (TypeError, ValueError, OverflowError) as error:
@@ -213,7 +215,10 @@ def as_array(name: str, value: ArrayLike | Sequence[Any]) -> jax.Array:
 
 
 def check_flags(
-    name: str, flags: ArrayLike | None, shapes: set[tuple[Any, ...]], meaning: str = "(T, *batch)"
+    name: str,
+    flags: ArrayLike | None,
+    shapes: set[tuple[Any, ...]],
+    meaning: str = "(T, *batch) of xs and h0",
 ) -> jax.Array | None:
     """Flags as an array; raises `ValueError` if not bool, or not one per step and batch entry."""
     if flags is None:

@@ -132,7 +132,12 @@ def _check_temperature(temperature: Any, batch_shape: tuple[Any, ...]) -> tuple[
 
 def _vocabulary_size(step: Any, params: Any, h0: Any, token: jax.Array) -> int:
     """V, from the logits of a step; raises `ValueError` for a step that returns something else."""
-    result = jax.eval_shape(lambda h, token: step(params, h, token), h0, token)
+    try:
+        result = jax.eval_shape(lambda h, token: step(params, h, token), h0, token)
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"step refuses h0, or the prompt's tokens of shape {token.shape}: {error}"
+        ) from error
     if not isinstance(result, tuple) or len(result) != 2:
         raise ValueError(f"step returned {kind(result)}, but must return (h', logits).")
     h, logits = result

@@ -189,7 +189,7 @@ def restart(h: Any, resets: jax.Array | None, reset_state: Any) -> Any:
 def restarted(h: Tree, resets: ArrayLike | None, reset_state: Any) -> Tree:
     """The state of a single step, arrays `[..., features]`, after its resets `[...]`."""
     batch_shape = jax.tree.leaves(h)[0].shape[:-1]
-    resets = check_flags("resets", resets, {batch_shape}, "(*batch)")
+    resets = check_flags("resets", resets, {batch_shape}, "(*batch) of x and h")
     result: Tree = restart(h, resets, check_reset_state(reset_state, resets, h))
     return result
 

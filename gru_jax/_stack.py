@@ -68,7 +68,7 @@ def gru_stack_step(
     check_callable("step", step, "(params, h, x) -> h'")
     check_bool("residual", residual)
     zoneout = check_rate("zoneout", zoneout)
-    resets = check_flags("resets", resets, {x.shape[:-1]}, "(*batch)")
+    resets = check_flags("resets", resets, {x.shape[:-1]}, "(*batch) of x")
     if any(isinstance(layer, Bidirectional) for layer in stack.layers):
         raise ValueError("stack has a bidirectional layer, which needs the whole sequence.")
     news, connected = [], not residual

@@ -74,7 +74,7 @@ def vary_like(tree: Tree, *others: Any) -> Tree:
 def state_size(params: Any) -> Any:
     """What the state of a cell consists of: H, or a pytree of sizes where the parameters say so."""
     for name in ("state_size", "hidden_size"):
-        if hasattr(params, name):
+        if hasattr(params, name) and not isinstance(params, type):
             return getattr(params, name)
     raise ValueError(
         f"params is {kind(params)}, but must be the parameters of a cell, or a GRUStack, to know "

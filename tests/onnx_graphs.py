@@ -26,7 +26,9 @@ def assert_same(actual, expected):
     """Exactly the same tree."""
     assert jax.tree.structure(actual) == jax.tree.structure(expected)
     assert_close(actual, expected, rtol=0, atol=0)
-    assert jax.tree.map(lambda a: a.dtype, actual) == jax.tree.map(lambda a: a.dtype, expected)
+    assert [a.dtype for a in jax.tree.leaves(actual)] == [
+        a.dtype for a in jax.tree.leaves(expected)
+    ]
 
 
 class Builder:

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._checks import check_floating, check_params
-from .._params import GRUParams, Reset
+from .._checks import check_floating
+from .._params import GRUParams, Reset, check_gru
 from .._stack_params import Bidirectional
 from ._entries import gates, joined, negated_z, read, require, reset_of
 from ._onnx_graph import tensor_array
@@ -69,8 +69,7 @@ def checked(layer: Any) -> Any:
     arrays = []
     for params in both:
         reset_of("an ONNX node", params, getattr(both[0], "reset", None))
-        arrays.append(check_params(params))
-        check_floating("params.w_h", arrays[-1].w_h.dtype)
+        arrays.append(check_gru(params))
         if arrays[-1].hidden_size != arrays[0].hidden_size:
             raise ValueError("an ONNX GRU node needs directions of one hidden size.")
     return Bidirectional(*arrays) if isinstance(layer, Bidirectional) else arrays[0]
