@@ -13,9 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from common import B, H, I, T, assert_close, random_inputs, random_params
+from convert_common import assert_same, draw, numpy_tree, randomised
 
 import gru_jax
-from gru_jax import Bidirectional, GRUStack, convert
+from gru_jax import convert
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
 # what imports of the peers warn about is theirs to mend
@@ -23,29 +24,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore"),
     pytest.mark.usefixtures("jax_defaults"),
 ]
-BIAS = pytest.mark.parametrize("bias", [True, False])
-
-
-def draw(*shape, seed=0):
-    return (np.random.default_rng(seed).normal(size=shape) / np.sqrt(H)).astype(np.float32)
-
-
-def randomised(tree, seed=0):
-    """Normal numbers in place of every array."""
-    rng = np.random.default_rng(seed)
-    return jax.tree.map(
-        lambda leaf: (rng.normal(size=leaf.shape) / np.sqrt(H)).astype(np.float32), tree
-    )
-
-
-def numpy_tree(tree):
-    return jax.tree.map(np.asarray, tree)
-
-
-def assert_same(actual, expected):
-    """Exactly the same tree."""
-    assert jax.tree.structure(actual) == jax.tree.structure(expected)
-    assert_close(actual, expected, rtol=0, atol=0)
 
 
 # Each peer: weights as it hands them out, and its function (weights, h0, xs) -> hs, in JAX.
@@ -295,205 +273,6 @@ def test_textbook():
     )
 
 
-# PyTorch
-
-
-def torch_module(layers, bidirectional, bias=True):
-    torch = pytest.importorskip("torch")
-    torch.manual_seed(0)
-    module = torch.nn.GRU(I, H, layers, bias=bias, bidirectional=bidirectional)
-    for weight in module.parameters():
-        torch.nn.init.normal_(weight, std=0.4)
-    return torch, module
-
-
-def torch_states(torch, layers, bidirectional, seed=0):
-    """The same first states in both forms."""
-    h0 = draw(layers * (1 + bidirectional), B, H, seed=seed)
-    ours = tuple(
-        Bidirectional(h0[2 * i], h0[2 * i + 1]) if bidirectional else h0[i] for i in range(layers)
-    )
-    return torch.tensor(h0), ours
-
-
-def flat_states(h_lasts):
-    return jnp.stack(jax.tree.leaves(h_lasts))
-
-
-@pytest.mark.parametrize(("layers", "bidirectional"), [(1, False), (2, False), (3, True)])
-@BIAS
-def test_torch(layers, bidirectional, bias):
-    torch, module = torch_module(layers, bidirectional, bias)
-    stack = convert.from_torch(module.state_dict())
-    theirs, ours = torch_states(torch, layers, bidirectional)
-    _, xs = random_inputs()
-    with torch.no_grad():
-        hs, h_last = module(torch.tensor(np.asarray(xs)), theirs)
-    our_lasts, our_hs = gru_jax.gru_stack_unroll(stack, ours, xs)
-    assert_close((our_hs, flat_states(our_lasts)), (hs.numpy(), h_last.numpy()))
-
-    other = gru_jax.init_gru_stack(
-        jax.random.key(1),
-        I,
-        (H,) * layers,
-        bidirectional=bidirectional,
-        reset="after",
-        preset="torch",
-        bias=bias,
-    )
-    arrays = {k: torch.tensor(np.asarray(v)) for k, v in convert.to_torch(other).items()}
-    module.load_state_dict(arrays)
-    with torch.no_grad():
-        hs, _ = module(torch.tensor(np.asarray(xs)), theirs)
-    assert_close(gru_jax.gru_stack_unroll(other, ours, xs)[1], hs.numpy())
-
-
-@pytest.mark.parametrize("bidirectional", [True, False])
-@BIAS
-def test_torch_there_and_back(bidirectional, bias):
-    """Without PyTorch: its biases of z and r are added up once, and then nothing changes."""
-    stack = gru_jax.init_gru_stack(
-        jax.random.key(0),
-        I,
-        (H,) * 11,
-        bidirectional=bidirectional,
-        reset="after",
-        bias=bias,
-        preset="torch",
-    )
-    state_dict = convert.to_torch(stack)
-    assert_same(convert.from_torch(state_dict), stack)
-    assert len(state_dict) == 11 * (1 + bidirectional) * (4 if bias else 2)
-    cell = stack.layers[0].forward if bidirectional else stack.layers[0]
-    assert_same(convert.from_torch(convert.to_torch(cell)), cell)
-
-
-def test_torch_cell():
-    torch = pytest.importorskip("torch")
-    torch.manual_seed(0)
-    cell = torch.nn.GRUCell(I, H)
-    params = convert.from_torch(cell.state_dict())
-    h0, xs = random_inputs()
-    with torch.no_grad():
-        expected = cell(torch.tensor(np.asarray(xs[0])), torch.tensor(np.asarray(h0)))
-    assert_close(gru_jax.gru_step(params, h0, xs[0]), expected.numpy())
-
-
-@pytest.mark.parametrize("bidirectional", [True, False])
-def test_torch_gradients(bidirectional):
-    torch, module = torch_module(2, bidirectional)
-    theirs, ours = torch_states(torch, 2, bidirectional)
-    _, xs = random_inputs()
-    out_weights = draw(T, B, H * (1 + bidirectional))
-    inputs = torch.tensor(np.asarray(xs), requires_grad=True)
-    theirs.requires_grad_()
-    hs, _ = module(inputs, theirs)
-    torch.sum(hs * torch.tensor(out_weights)).backward()
-    state_dict = {k: jnp.asarray(v.detach().numpy()) for k, v in module.state_dict().items()}
-
-    def loss(state_dict, h0s, xs):
-        hs = gru_jax.gru_stack_unroll(convert.from_torch(state_dict), h0s, xs)[1]
-        return jnp.sum(hs * out_weights)
-
-    weights, states, by_xs = jax.grad(loss, argnums=(0, 1, 2))(
-        state_dict, jax.tree.map(jnp.asarray, ours), xs
-    )
-    expected = {name: weight.grad.numpy() for name, weight in module.named_parameters()}
-    # float32 sums over T · B terms in another order
-    tolerance = {"rtol": 1e-5, "atol": 1e-5}
-    assert_close(weights, expected, **tolerance)
-    assert_close(flat_states(states), theirs.grad.numpy(), **tolerance)
-    assert_close(by_xs, inputs.grad.numpy(), **tolerance)
-
-
-def test_torch_packed_sequences():
-    """Its variable lengths are our mask."""
-    torch, module = torch_module(2, True)
-    theirs, ours = torch_states(torch, 2, True)
-    _, xs = random_inputs()
-    lengths = [5, 3, 1, 4]
-    packed = torch.nn.utils.rnn.pack_padded_sequence(
-        torch.tensor(np.asarray(xs)), lengths, enforce_sorted=False
-    )
-    with torch.no_grad():
-        hs, h_last = module(packed, theirs)
-    hs, _ = torch.nn.utils.rnn.pad_packed_sequence(hs, total_length=T)
-    our_lasts, our_hs = gru_jax.gru_stack_unroll(
-        convert.from_torch(module.state_dict()),
-        ours,
-        xs,
-        mask=gru_jax.sequence_mask(np.array(lengths), T),
-    )
-    assert_close((our_hs, flat_states(our_lasts)), (hs.numpy(), h_last.numpy()))
-
-
-GOOD = {"weight_ih_l0": (3 * H, I), "weight_hh_l0": (3 * H, H)}
-
-
-@pytest.mark.parametrize(
-    ("shapes", "message"),
-    [
-        ({}, r"lacks \['weight_hh_l0', 'weight_ih_l0'\]"),
-        ({**GOOD, "weight_hr_l0": (2, H)}, r"unknown \['weight_hr_l0'\]"),
-        ({**GOOD, "surplus": (2, H)}, r"unknown \['surplus'\]"),
-        ({**GOOD, "weight_ih_l2": (3 * H, H)}, r"lacks|unknown"),
-        ({**GOOD, "bias_ih_l0": (3 * H,)}, r"lacks \['bias_hh_l0'\]"),
-        ({**GOOD, "weight_hh_l0": (3 * H, H + 1)}, "weight_hh_l0 has shape"),
-        ({**GOOD, "weight_ih_l0": (3 * H + 1, I)}, "weight_ih_l0 has shape"),
-        ({**GOOD, "weight_ih_l1": (3 * H, I), "weight_hh_l1": (3 * H, H)}, "weight_ih_l1 has sh"),
-        ({**GOOD, "bias_ih_l0": (H,), "bias_hh_l0": (3 * H,)}, "bias_ih_l0 has shape"),
-        ({"weight_ih": (3 * H, I)}, r"torch.nn.GRUCell lacks \['weight_hh'\]"),
-    ],
-)
-def test_torch_refusals(shapes, message):
-    with pytest.raises(ValueError, match=message):
-        convert.from_torch({name: np.zeros(shape) for name, shape in shapes.items()})
-
-
-def test_stacks_that_torch_cannot_have():
-    one, other = (random_params(reset="after", inputs=n, hidden=m) for n, m in ((I, 7), (7, 6)))
-    with pytest.raises(ValueError, match=r"hidden sizes \[6, 7\]"):
-        convert.to_torch(GRUStack((one, other)))
-    two = random_params(reset="after", inputs=7)
-    with pytest.raises(ValueError, match="the same number of directions"):
-        convert.to_torch(GRUStack((one, Bidirectional(two, two))))
-
-
-# Keras, both ways at once
-
-
-@pytest.mark.parametrize("reset_after", [True, False])
-def test_keras_bidirectional(reset_after):
-    keras = pytest.importorskip("keras")
-    layer = keras.layers.Bidirectional(
-        keras.layers.GRU(H, return_sequences=True, reset_after=reset_after)
-    )
-    layer.build((B, T, I))
-    layer.set_weights([draw(*w.shape, seed=i) for i, w in enumerate(layer.get_weights())])
-    parts = {"forward": layer.forward_layer, "backward": layer.backward_layer}
-    weights = {
-        name: {w.name: np.asarray(w.value) for w in part.cell.weights}
-        for name, part in parts.items()
-    }
-    params = convert.from_keras(weights, reset_after=reset_after)
-    _, xs = random_inputs()
-    expected = jnp.swapaxes(jnp.asarray(layer(jnp.swapaxes(xs, 0, 1))), 0, 1)
-    hs = gru_jax.gru_stack_unroll(GRUStack((params,)), None, xs)[1]
-    assert_close(hs, expected)
-    back = convert.to_keras(params)
-    for name, part in parts.items():
-        part.set_weights([np.asarray(w) for w in back[name].values()])
-    assert_close(jnp.swapaxes(jnp.asarray(layer(jnp.swapaxes(xs, 0, 1))), 0, 1), expected)
-    with pytest.raises(ValueError, match=r"\['backward', 'forward'\]"):
-        convert.from_keras({"forward": weights["forward"]})
-
-
-def test_keras_bias_of_the_other_reset_is_refused():
-    params = random_params(reset="after")
-    with pytest.raises(ValueError, match="bias has shape"):
-        convert.from_keras(convert.to_keras(params), reset_after=False)
-
-
 def test_no_framework_is_imported_to_convert():
     code = (
         "import sys, numpy as np; from gru_jax import convert, init_gru; import jax;"
@@ -501,7 +280,7 @@ def test_no_framework_is_imported_to_convert():
         "[getattr(convert, 'from_' + n)(getattr(convert, 'to_' + n)(p))"
         " for n in ('torch', 'linen', 'equinox', 'keras')];"
         "convert.from_onnx(convert.to_onnx(p), linear_before_reset=1);"
-        "names = {'torch', 'flax', 'haiku', 'equinox', 'keras', 'onnx'};"
+        "names = {'torch', 'flax', 'haiku', 'equinox', 'keras', 'onnx', 'h5py'};"
         "assert not names & set(sys.modules), names & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -176,14 +176,16 @@ def test_every_argument_is_tried(function):
 
 @pytest.mark.parametrize(("function", "argument", "kind"), list(cases()))
 def test_a_wrong_kind_is_named(function, argument, kind):
+    error = None
     try:
         call(function, CALLS[function], argument, kind)
-    except (ValueError, TypeError) as error:
-        message = str(error)
-        ours = traceback.extract_tb(error.__traceback__)[-1].filename
-        assert "gru_jax" in ours.split("site-packages")[-1], f"raised by {ours}: {message}"
-        named = argument in message or (argument == "h0s" and "h0" in message)
-        assert named or accepted(function, argument, kind), message
-        assert not isinstance(error, jax.errors.JAXTypeError), message
-    else:
+    except (ValueError, TypeError) as raised:
+        error = raised
+    if error is None:
         assert accepted(function, argument, kind), "taken without a word"
+        return
+    message, raised_by = str(error), traceback.extract_tb(error.__traceback__)[-1].filename
+    assert "gru_jax" in raised_by.split("site-packages")[-1], f"raised by {raised_by}: {message}"
+    assert not isinstance(error, jax.errors.JAXTypeError), message
+    named = argument in message or (argument == "h0s" and "h0" in message)
+    assert named or accepted(function, argument, kind), message

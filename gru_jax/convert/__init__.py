@@ -1,7 +1,9 @@
-"""Weights from and to other frameworks, as plain mappings of arrays.
+"""Weights from and to other frameworks: mappings of arrays, whole models, and files.
 
 `from_X` takes X's own weights, `to_X` gives them back; both account for every entry and refuse
-what one of the sides cannot represent. No framework is imported, but `onnx` to write a model.
+what one of the sides cannot represent. float16, bfloat16, float32 and float64 are kept, every
+other dtype is refused, and results share no memory with arguments. No framework is imported, but
+`onnx` for a model and `h5py` to read Keras' files. `README.md` shows each format's two lines.
 """
 
 from .equinox import from_equinox as from_equinox

@@ -5,12 +5,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from .._checks import check_floating
-from .._params import GRUParams, Reset, check_gru
+from .._params import GRUParams, Reset
 from .._stack_params import Bidirectional
-from ._entries import gates, joined, negated_z, read, require, reset_of
+from ._arrays import to_array
+from ._entries import checked, gates, joined, negated_z, read, require
 from ._onnx_graph import tensor_array
 from ._onnx_read import Direction
 
@@ -19,13 +18,7 @@ def _array(name: str, value: Any) -> jax.Array:
     """A floating array of whatever NumPy or onnx reads; traced ones stay."""
     if type(value).__name__ == "TensorProto":
         value = tensor_array(name, value)
-    if not isinstance(value, jax.Array):
-        try:
-            value = np.asarray(value)
-        except (ValueError, TypeError) as error:
-            raise ValueError(f"{name} is a {type(value).__name__}, but no array.") from error
-    check_floating(name, value.dtype)
-    return jnp.asarray(value)
+    return to_array(name, value)
 
 
 def layer_of(
@@ -63,13 +56,12 @@ def layer_of(
     return Bidirectional(*found) if count == 2 else found[0]
 
 
-def checked(layer: Any) -> Any:
-    """The layer with its arrays checked; refuses what one node cannot hold."""
-    both = directions(layer)
-    arrays = []
-    for params in both:
-        reset_of("an ONNX node", params, getattr(both[0], "reset", None))
-        arrays.append(check_gru(params))
+def checked_layer(layer: Any) -> Any:
+    """A copy of the layer, checked; refuses what one node cannot hold."""
+    arrays: list[GRUParams] = []
+    for params in directions(layer):
+        wanted = arrays[0].reset if arrays else None
+        arrays.append(checked("an ONNX node", params, wanted))
         if arrays[-1].hidden_size != arrays[0].hidden_size:
             raise ValueError("an ONNX GRU node needs directions of one hidden size.")
     return Bidirectional(*arrays) if isinstance(layer, Bidirectional) else arrays[0]

@@ -1,36 +1,82 @@
 """Keras: the weights of `keras.layers.GRU`, alone or within a `Bidirectional`."""
 
-from collections.abc import Mapping
+import os
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from .._params import GRUParams, Reset
-from .._stack_params import Bidirectional
-from ._entries import biases, hidden_size, negated_z, read, require, reset_of
+from .._stack_params import Bidirectional, GRUStack
+from ._arrays import shape_of
+from ._entries import biases, checked, hidden_size, negated_z, read, require
+from ._find import Cells, Layout, absent, cells_of, check_mapping, flat, one_layer, split
+from ._keras_file import KerasFile, config_at, read_file
+from ._keras_variables import NAMES, check_one_cell, named_weights
+
+
+def _is_gru(entries: Mapping[str, Any]) -> bool:
+    shape = shape_of(entries.get("recurrent_kernel"))
+    return len(shape) == 2 and shape[1] == 3 * shape[0]
+
+
+_LAYOUT = Layout(
+    "weights of keras.layers.GRU", "/", re.compile(r"(?:(.*)/)?recurrent_kernel"), _is_gru
+)
+_STACKED = re.compile(r"stacked_rnn_cells(_\d+)?|cells")  # the parts of RNN([GRUCell(...), ...])
+_KINDS = (
+    "{w.path: w for w in layer.weights}, layer.weights, layer.get_weights(), or the path of a "
+    ".keras, .weights.h5 or .h5 file"
+)
 
 
 def from_keras(
-    weights: Mapping[str, Any], *, reset_after: bool = True
-) -> GRUParams | Bidirectional:
-    """Takes `{w.name: w for w in layer.cell.weights}` of a `keras.layers.GRU`.
+    weights: Mapping[str, Any] | Sequence[Any] | str | os.PathLike[str],
+    *,
+    reset_after: bool | None = None,
+    prefix: str | None = None,
+) -> GRUParams | Bidirectional | GRUStack:
+    """Takes the weights of a `keras.layers.GRU`, alone, in a model, or in a file of Keras 3 or 2.
 
     Keras writes h' = z ∘ h + (1 − z) ∘ n: z is negated; the order of the gates is ours. Of the
     two biases that reset_after=True has, those of z and r only ever add up, and are added here;
     back in Keras the sum stands in the first. Everything else is lossless.
 
+    A file's configuration (of `.keras`, and of a whole model's `.h5`) is looked at for the
+    activations, which must be tanh and sigmoid, for reset_after and use_bias. Where there is none
+    (`.weights.h5`, arrays, a subclassed model) the activations are taken to be these. Whatever
+    does not change the weights is left to the caller: `dropout`, `return_sequences`, and
+    `go_backwards`, which is `reverse=True` of `gru_unroll` with the outputs in their own order;
+    of a `Bidirectional` the `merge_mode`, which is "concat" in `gru_stack_unroll`.
+
     Args:
-      weights: {"kernel": `[I, 3H]`, "recurrent_kernel": `[H, 3H]`, "bias": `[2, 3H]`, or `[3H]`
-        with reset_after=False, or absent with use_bias=False}; or {"forward": such a mapping,
-        "backward": another} for a `Bidirectional`.
-      reset_after: as given to the layer; True is Keras' default.
+      weights: one of
+
+        - {"kernel": `[I, 3H]`, "recurrent_kernel": `[H, 3H]`, "bias": `[2, 3H]`, or `[3H]` with
+          reset_after=False, or absent with use_bias=False}; or {"forward": such a mapping,
+          "backward": another} for a `Bidirectional`;
+        - {w.path: w for w in model.weights}, or `model.weights`. In Keras 3 `w.name` is just
+          "kernel": {w.name: w} of a `Bidirectional` keeps one direction only, which is refused
+          as long as the values are Keras' variables and cannot be seen in arrays;
+        - `layer.get_weights()`: 2 or 3 arrays of a GRU, 4 or 6 of a `Bidirectional`, not those of
+          several layers;
+        - the path of a `.keras`, `.weights.h5` or whole-model `.h5` file. Needs h5py.
+      reset_after: as given to the layer. None reads it from the configuration, or else from the
+        bias; without either it is True, Keras' default.
+      prefix: where the layer stands: its name, "encoder/gru" or any other run of the parts of
+        `w.path`, or its group in a `.keras` or `.weights.h5` file, "layers/gru_1", which is all
+        that those of Keras 2 know. None takes the only one.
 
     Returns:
-      A `GRUParams`, or a `Bidirectional` of two.
+      A `GRUParams`; a `Bidirectional`; or a `GRUStack` of `RNN([GRUCell(...), ...])`.
 
     Raises:
-      ValueError: an entry missing, unknown or of the wrong shape.
+      ValueError: no GRU or several, a `prefix` without one, other activations, a `reset_after`
+        that is not the layer's, an entry missing, unknown, of the wrong shape or dtype, or a path
+        that cannot be read.
 
     >>> import numpy as np
     >>> from gru_jax import convert
@@ -38,33 +84,32 @@ def from_keras(
     >>> convert.from_keras({name: np.ones(shape) for name, shape in shapes.items()}).hidden_size
     5
     """
-    if "forward" in weights or "backward" in weights:
-        if set(weights) != {"forward", "backward"}:
-            raise ValueError(
-                f"keras.layers.Bidirectional has {sorted(weights)}, but must have "
-                "['backward', 'forward']."
-            )
-        return Bidirectional(
-            from_keras(weights["forward"], reset_after=reset_after),
-            from_keras(weights["backward"], reset_after=reset_after),
+    if reset_after is not None and not isinstance(reset_after, (bool, np.bool_)):
+        raise ValueError(
+            f"reset_after is a {type(reset_after).__name__}, but must be True, False or None."
         )
-    what = f"keras.layers.GRU with reset_after={reset_after}"
-    names = ["kernel", "recurrent_kernel", "bias"]
-    if weights.get("bias") is None:
-        names = names[:2]
-    w_x, w_h, *b = read(what, weights, names)
-    hidden = hidden_size(what, "recurrent_kernel", w_h, axis=1)
-    require(what, "kernel", w_x, (*w_x.shape[:1], 3 * hidden), "(I, 3H)")
-    bias = b_hn = None
-    if b and reset_after:
-        require(what, "bias", b[0], (2, 3 * hidden), "(2, 3H)")
-        inner = b[0][1].at[2 * hidden :].set(0)
-        bias, b_hn = negated_z(b[0][0] + inner), b[0][1, 2 * hidden :]
-    elif b:
-        require(what, "bias", b[0], (3 * hidden,), "(3H,)")
-        bias = negated_z(b[0])
-    reset: Reset = "after" if reset_after else "before"
-    return GRUParams(negated_z(w_x), negated_z(w_h), bias, b_hn, reset)
+    file = KerasFile({}, {}, [])
+    named: Any = weights
+    if isinstance(weights, (str, os.PathLike)):
+        file = read_file(weights)
+        named = file.weights
+    elif isinstance(weights, (list, tuple)):
+        named = named_weights(weights)
+    check_mapping("weights", named, _KINDS)
+    if prefix is None and ("forward" in named or "backward" in named):
+        return _both(named, reset_after)
+    cells = _narrowed(_cells(named), prefix, file.groups)
+    check_one_cell(cells.get((), {}))
+    paths = {_LAYOUT.at(path): path for path in cells}
+
+    def params(what: str, entries: Mapping[str, Any]) -> GRUParams:
+        return _read(what, entries, reset_after, config_at(what, paths[what], file.configs))
+
+    parents = {path[:-1] for path in cells}
+    if len(cells) > 1 and len(parents) == 1 and _STACKED.fullmatch("".join(parents.pop()[-1:])):
+        return _stack({what: params(what, cells[path]) for what, path in paths.items()})
+    found = [params(*each) for each in one_layer(_LAYOUT, cells)]
+    return found[0] if len(found) == 1 else Bidirectional(*found)
 
 
 def to_keras(params: GRUParams | Bidirectional) -> dict[str, Any]:
@@ -75,15 +120,17 @@ def to_keras(params: GRUParams | Bidirectional) -> dict[str, Any]:
     layer.backward_layer.
 
     Raises:
-      ValueError: something other than a `GRUParams` or a `Bidirectional`.
+      ValueError: something other than a `GRUParams` or a `Bidirectional` of them.
     """
     if isinstance(params, Bidirectional):
-        return {"forward": to_keras(params.forward), "backward": to_keras(params.backward)}
-    reset_of("keras.layers.GRU", params, None)
-    weights: dict[str, jax.Array] = {
-        "kernel": negated_z(params.w_x),
-        "recurrent_kernel": negated_z(params.w_h),
-    }
+        parts = {"forward": params.forward, "backward": params.backward}
+        return {name: _write(f"params.{name}", part) for name, part in parts.items()}
+    return _write("params", params)
+
+
+def _write(name: str, params: GRUParams) -> dict[str, jax.Array]:
+    params = checked("keras.layers.GRU", params, None, name)
+    weights = {"kernel": negated_z(params.w_x), "recurrent_kernel": negated_z(params.w_h)}
     both = biases(params)
     if both is not None and params.reset == "before":
         weights["bias"] = negated_z(both[0])
@@ -91,3 +138,94 @@ def to_keras(params: GRUParams | Bidirectional) -> dict[str, Any]:
         inner = jnp.zeros_like(both[0]).at[2 * params.hidden_size :].set(both[1])
         weights["bias"] = jnp.stack([negated_z(both[0]), inner])
     return weights
+
+
+def _read(
+    what: str, entries: Mapping[str, Any], reset_after: bool | None, config: dict[str, Any] | None
+) -> GRUParams:
+    biased = entries.get("bias") is not None
+    if config is not None:
+        biased = config.get("use_bias", biased)
+        # a layer written before Keras had the option was reset before the product
+        there = config.get("reset_after", False)
+        if reset_after not in (None, there):
+            raise ValueError(f"reset_after is {reset_after}, but {what} has reset_after={there}.")
+        reset_after = there
+    w_x, w_h, *b = read(what, entries, NAMES if biased else NAMES[:2])
+    hidden = hidden_size(what, "recurrent_kernel", w_h, axis=1)
+    require(what, "kernel", w_x, (None, 3 * hidden), "(I, 3H)")
+    if reset_after is None:
+        reset_after = not b or b[0].ndim != 1
+    reset: Reset = "after" if reset_after else "before"
+    bias = b_hn = None
+    if b and b[0].shape == (6 * hidden,):
+        raise ValueError(
+            f"{what}: bias has shape {b[0].shape} = (6H,), which is a CuDNNGRU's, whose weights "
+            "are transposed: let Keras 2 load it into a GRU with reset_after=True, and save that."
+        )
+    if b and reset_after:
+        require(f"{what} with reset_after=True", "bias", b[0], (2, 3 * hidden), "(2, 3H)")
+        inner = b[0][1].at[2 * hidden :].set(0)
+        bias, b_hn = negated_z(b[0][0] + inner), b[0][1, 2 * hidden :]
+    elif b:
+        require(f"{what} with reset_after=False", "bias", b[0], (3 * hidden,), "(3H,)")
+        bias = negated_z(b[0])
+    return GRUParams(negated_z(w_x), negated_z(w_h), bias, b_hn, reset)
+
+
+def _stack(layers: Mapping[str, GRUParams]) -> GRUStack:
+    """The cells of a StackedRNNCells, which must come in order."""
+    inputs = None
+    for what, layer in layers.items():
+        if inputs not in (None, layer.input_size):
+            raise ValueError(
+                f"{what}: kernel has {layer.input_size} inputs, but the cell before it has "
+                f"{inputs} outputs: the cells must come in the order of the layer's weights."
+            )
+        inputs = layer.hidden_size
+    return GRUStack(tuple(layers.values()))
+
+
+def _both(weights: Mapping[str, Any], reset_after: bool | None) -> Bidirectional:
+    if set(weights) != {"forward", "backward"}:
+        raise ValueError(
+            f"weights of keras.layers.Bidirectional has {sorted(weights, key=str)}, but must have "
+            "['backward', 'forward']."
+        )
+    parts = []
+    for name in ("forward", "backward"):
+        part = weights[name]
+        if isinstance(part, (list, tuple)):
+            part = named_weights(part)
+        check_mapping(f"weights[{name!r}]", part, "as of a keras.layers.GRU")
+        # the directions are told apart here, so that variables need not tell them
+        ((_, entries),) = one_layer(_LAYOUT._replace(directions=False), _cells(part))
+        parts.append(_read(f"{_LAYOUT.what}, {name},", entries, reset_after, None))
+    return Bidirectional(*parts)
+
+
+def _cells(weights: Mapping[str, Any]) -> Cells:
+    entries = flat(_LAYOUT.what, weights).items()
+    return cells_of(_LAYOUT, {name.removesuffix(":0"): value for name, value in entries})
+
+
+def _narrowed(cells: Cells, prefix: str | None, groups: Mapping[str, str]) -> Cells:
+    """The cells with the prefix anywhere in their path, or at the start of their group's."""
+    if prefix is None:
+        return cells
+    wanted = split(_LAYOUT, prefix)
+    if wanted in cells:
+        return {wanted: cells[wanted]}
+    grouped = {split(_LAYOUT, path): split(_LAYOUT, group) for group, path in groups.items()}
+    found = {
+        path: entries
+        for path, entries in cells.items()
+        if grouped.get(path, ())[: len(wanted)] == wanted
+        or (
+            grouped.get(path) != path  # of names
+            and any(path[i : i + len(wanted)] == wanted for i in range(len(path) + 1))
+        )
+    }
+    if not found:
+        raise absent(_LAYOUT, prefix, cells)
+    return found

@@ -10,7 +10,7 @@ import numpy as np
 
 from .._params import GRUParams
 from .._stack_params import Bidirectional, GRUStack
-from ._onnx_layer import checked, connected, directions, layer_of, node_of
+from ._onnx_layer import checked_layer, connected, directions, layer_of, node_of
 from ._onnx_read import Direction, inputs_of, read_attributes, read_model, sized
 from ._onnx_write import write_model
 
@@ -149,7 +149,7 @@ def to_onnx(
     layers = network.layers if isinstance(network, GRUStack) else (network,)
     if not isinstance(layers, tuple | list) or not layers:
         raise ValueError(f"network.layers is {layers!r}, but must be a tuple of layers.")
-    layers = tuple(map(checked, layers))
+    layers = tuple(map(checked_layer, layers))
     connected("network", layers)
     nodes = [node_of(layer) for layer in layers]
     if path is not None:

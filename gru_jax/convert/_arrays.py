@@ -1,0 +1,87 @@
+"""Arrays of any framework as JAX arrays that share no memory with them."""
+
+import sys
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+_DTYPES = [jnp.dtype(name) for name in ("float16", "bfloat16", "float32", "float64")]
+
+
+def to_array(name: str, value: Any) -> jax.Array:
+    """A copy of a floating array of NumPy, JAX, PyTorch, or of a Flax or Keras variable.
+
+    A tracer stays one. NumPy's float64 becomes float32 unless `jax_enable_x64` is set.
+
+    Raises:
+      ValueError: no array, or one of a dtype other than float16, bfloat16, float32 and float64.
+    """
+    value = unboxed(value)
+    if not isinstance(value, jax.Array):
+        value = _to_numpy(name, value)
+    if value.dtype not in _DTYPES:
+        raise ValueError(
+            f"{name} is {value.dtype}, but must be float16, bfloat16, float32 or float64: "
+            "dequantise quantised weights, and cast others before they are converted."
+        )
+    try:
+        # a float64 beyond float32's range becomes inf, as in every other cast of JAX
+        with np.errstate(over="ignore"):
+            return jnp.array(value, copy=True)
+    except RuntimeError as error:  # a JAX array that was deleted or donated
+        raise ValueError(f"{name} cannot be read, but must be an array with values.") from error
+
+
+def unboxed(value: Any) -> Any:
+    """What Flax' boxes (`nn.Partitioned`, `nnx.Param`, ...) and Keras' variables hold."""
+    while not isinstance(value, (jax.Array, np.ndarray)):
+        if callable(getattr(value, "unbox", None)):  # flax.core.meta.AxisMetadata
+            value = value.unbox()
+        elif callable(getattr(value, "get_value", None)):  # flax.nnx.Variable
+            value = value.get_value()
+        elif hasattr(value, "path") and hasattr(value, "value"):  # keras.Variable
+            value = value.value
+        else:
+            break
+    return value
+
+
+def shape_of(value: Any) -> tuple[int, ...]:
+    """The shape of what may be an array, () for everything else."""
+    try:
+        return tuple(unboxed(value).shape)
+    except (AttributeError, TypeError):
+        return ()
+
+
+def _to_numpy(name: str, value: Any) -> np.ndarray[Any, Any]:
+    torch = sys.modules.get("torch")  # a tensor has imported it
+    try:
+        if torch is not None and isinstance(value, torch.Tensor):
+            return _from_torch(value, torch)
+        array = np.asarray(value)
+    except Exception as error:  # whatever a framework raises for values that it cannot give
+        raise ValueError(
+            f"{name} is a {_described(value)} that cannot be read, but must be an array: "
+            "of values in memory, dequantised, dense, and with rows of one length."
+        ) from error
+    if array.dtype.kind in "OSUM":
+        raise ValueError(f"{name} is a {_described(value)}, but must be a floating array.")
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def _from_torch(tensor: Any, torch: Any) -> np.ndarray[Any, Any]:
+    tensor = tensor.detach().cpu()
+    if tensor.dtype is torch.bfloat16:  # NumPy has none of its own, so that .numpy() refuses it
+        bits: np.ndarray[Any, Any] = tensor.contiguous().view(torch.int16).numpy()
+        return bits.view(jnp.bfloat16)
+    array: np.ndarray[Any, Any] = tensor.numpy()
+    return array
+
+
+def _described(value: Any) -> str:
+    """The kind of an object, with its dtype and device where it has them."""
+    parts = [str(getattr(value, name, "")) for name in ("dtype", "device")]
+    return " ".join([type(value).__name__, *filter(None, parts)])
