@@ -119,7 +119,9 @@ def test_empty_sizes_are_refused(name, sizes):
 
 
 @EACH
-@pytest.mark.parametrize("wrong", OBJECTS, ids=repr)
+@pytest.mark.parametrize(
+    "wrong", OBJECTS, ids=lambda wrong: type(wrong).__name__ + str(np.shape(wrong))
+)
 def test_an_argument_of_another_kind(name, wrong):
     with pytest.raises(
         ValueError, match=r"^(state_dict|params|state|arrays|weights) (is a|has|is the p)"
@@ -135,7 +137,11 @@ def test_an_argument_of_another_kind(name, wrong):
 
 
 @EACH
-@pytest.mark.parametrize("wrong", ["x", [[1.0], [1.0, 2.0]], object(), 3, [1], {}, {1.5: 2}, None])
+@pytest.mark.parametrize(
+    "wrong",
+    ["x", [[1.0], [1.0, 2.0]], object(), 3, [1], {}, {1.5: 2}, None],
+    ids=lambda wrong: type(wrong).__name__,
+)
 def test_a_value_of_another_kind(name, wrong):
     for leaf, weights in at_each_leaf(theirs(name), lambda _: "here"):
         if wrong is None and leaf == "bias":  # none is absent

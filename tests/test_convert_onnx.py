@@ -191,7 +191,7 @@ def test_refused_nodes():
         ({"B": node["B"][:, 1:]}, "B has shape"),
         ({"P": node["B"]}, "unknown"),
         ({"R": node["R"].astype(jnp.bfloat16)}, "bfloat16.*float32.*one dtype"),
-        ({"R": "weights"}, "R is .*must be a floating dtype"),
+        ({"R": "weights"}, "R is .*must be a floating array"),
         ({"R": [[1.0], [2.0, 3.0]]}, "R is a list"),
         ({"R": object()}, "R is object"),
     ):
@@ -205,7 +205,7 @@ def test_weights_that_are_not_floating_are_refused(dtype):
     params = random_params(reset="after")
     node = {name: np.asarray(array) for name, array in convert.to_onnx(params).items()}
     for name in node:
-        with pytest.raises(ValueError, match=f"{name} is {dtype}, but must be a floating dtype"):
+        with pytest.raises(ValueError, match=f"{name} is {dtype}, but must be float16"):
             convert.from_onnx(node | {name: np.abs(node[name] * 100).astype(dtype)})
     cast = jax.tree.map(lambda leaf: jnp.abs(leaf * 100).astype(dtype), params)
     for network in (cast, Bidirectional(cast, cast), GRUStack((cast,))):

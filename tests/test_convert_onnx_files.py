@@ -91,7 +91,7 @@ def test_tensors_are_read_bit_by_bit(dtype, raw, tmp_path):
 def test_integer_tensors_are_refused(dtype):
     build, _ = started({k: (v * 9).astype(dtype) for k, v in LOWER.items()})
     graph = build.onnx.helper.make_graph(build.nodes, "g", build.inputs, [], build.initializers)
-    refuses(graph, f"'gru_0': [WRB] is {dtype}, but must be a floating dtype")
+    refuses(graph, f"'gru_0': [WRB] is {dtype}, but must be float16")
 
 
 def test_weights_that_are_computed_from_constants():

@@ -35,6 +35,27 @@ def test_shapes_and_dtypes(reset, bias, dtype, preset):
     assert (params.input_size, params.hidden_size, params.reset) == (I, H, reset)
 
 
+@pytest.mark.parametrize(
+    ("preset", "reset"),
+    [(None, "before"), ("haiku", "before")] + [(p, "after") for p in ("linen", "torch", "keras")],
+)
+def test_a_preset_decides_the_reset_of_its_library(preset, reset):
+    options = {} if preset is None else {"preset": preset}
+    assert gru_jax.init_gru(jax.random.key(0), I, H, **options).reset == reset
+    stack = gru_jax.init_gru_stack(jax.random.key(0), I, (H,), bidirectional=True, **options)
+    assert stack.layers[0].backward.reset == reset
+    for given in ("before", "after"):
+        assert gru_jax.init_gru(jax.random.key(0), I, H, reset=given, **options).reset == given
+
+
+@pytest.mark.parametrize("name", ["w_x_init", "w_h_init", "b_init", "b_hn_init"])
+def test_initialisers_of_a_wrong_shape_are_refused(name):
+    with pytest.raises(ValueError, match=rf"the result of {name} has shape \(2,\), but must have"):
+        gru_jax.init_gru(
+            jax.random.key(0), I, H, reset="after", **{name: lambda key, shape, dtype: jnp.ones(2)}
+        )
+
+
 def test_float64():
     with jax.enable_x64(True):
         params = gru_jax.init_gru(jax.random.key(0), I, H, reset="after", dtype=jnp.float64)

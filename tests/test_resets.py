@@ -56,9 +56,9 @@ def weighted(result):
 
 
 @EACH
-@pytest.mark.parametrize("batch", [(), (B,)])
-@pytest.mark.parametrize("reverse", [False, True])
-@pytest.mark.parametrize("mask", [None, MASK], ids=["", "mask"])
+@pytest.mark.parametrize(
+    ("batch", "reverse", "mask"), [((), False, None), ((B,), False, MASK), ((), True, MASK)]
+)
 def test_a_learned_state_at_resets(name, batch, reverse, mask):
     """Values, and gradients with respect to everything, of `unroll` and of the fast paths."""
     params, step, h0, xs = cell(name)

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
 
 _DTYPES = [jnp.dtype(name) for name in ("float16", "bfloat16", "float32", "float64")]
 
@@ -56,7 +57,7 @@ def shape_of(value: Any) -> tuple[int, ...]:
         return ()
 
 
-def _to_numpy(name: str, value: Any) -> np.ndarray[Any, Any]:
+def _to_numpy(name: str, value: Any) -> npt.NDArray[Any]:
     torch = sys.modules.get("torch")  # a tensor has imported it
     try:
         if torch is not None and isinstance(value, torch.Tensor):
@@ -72,12 +73,12 @@ def _to_numpy(name: str, value: Any) -> np.ndarray[Any, Any]:
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
-def _from_torch(tensor: Any, torch: Any) -> np.ndarray[Any, Any]:
+def _from_torch(tensor: Any, torch: Any) -> npt.NDArray[Any]:
     tensor = tensor.detach().cpu()
     if tensor.dtype is torch.bfloat16:  # NumPy has none of its own, so that .numpy() refuses it
-        bits: np.ndarray[Any, Any] = tensor.contiguous().view(torch.int16).numpy()
+        bits: npt.NDArray[Any] = tensor.contiguous().view(torch.int16).numpy()
         return bits.view(jnp.bfloat16)
-    array: np.ndarray[Any, Any] = tensor.numpy()
+    array: npt.NDArray[Any] = tensor.numpy()
     return array
 
 

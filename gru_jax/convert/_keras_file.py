@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
 
 from ._keras_variables import NAMES
 
@@ -25,7 +26,7 @@ class KerasFile(NamedTuple):
         that it stands in.
     """
 
-    weights: dict[str, np.ndarray[Any, Any]]
+    weights: dict[str, npt.NDArray[Any]]
     groups: dict[str, str]
     configs: list[tuple[tuple[str, ...], dict[str, Any]]]
 
@@ -75,7 +76,7 @@ def _read_h5(file: Any, config: str | bytes | None) -> KerasFile:
     return KerasFile(weights, groups, configs)
 
 
-def _by_name(file: Any) -> dict[str, np.ndarray[Any, Any]]:
+def _by_name(file: Any) -> dict[str, npt.NDArray[Any]]:
     """The layout of Keras 2: every layer lists the names of its weights."""
     weights = {}
     for layer in map(_text, file.attrs["layer_names"]):
@@ -85,7 +86,7 @@ def _by_name(file: Any) -> dict[str, np.ndarray[Any, Any]]:
     return weights
 
 
-def _by_group(file: Any) -> tuple[dict[str, np.ndarray[Any, Any]], dict[str, str]]:
+def _by_group(file: Any) -> tuple[dict[str, npt.NDArray[Any]], dict[str, str]]:
     """The layout of Keras 3: groups by attribute, whose "vars" know the name of the object."""
     groups: list[str] = []
     file.visit(groups.append)
@@ -113,7 +114,7 @@ def _by_group(file: Any) -> tuple[dict[str, np.ndarray[Any, Any]], dict[str, str
     return weights, cells
 
 
-def _array(dataset: Any) -> np.ndarray[Any, Any]:
+def _array(dataset: Any) -> npt.NDArray[Any]:
     array = np.asarray(dataset)
     if array.dtype.kind == "V" and array.dtype.itemsize == 2:  # how Keras writes bfloat16
         array = array.view(jnp.bfloat16)

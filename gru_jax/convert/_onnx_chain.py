@@ -5,6 +5,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ._onnx_graph import Graph, label, listed
 
@@ -28,9 +29,7 @@ def described(grus: list[Any]) -> str:
     return f"{len(each)} GRU node{'s'[: len(each) > 1]}: {', '.join(each)}"
 
 
-def chain_of(
-    graph: Graph, grus: list[Any], recurrent: Mapping[int, np.ndarray[Any, Any]]
-) -> list[Any]:
+def chain_of(graph: Graph, grus: list[Any], recurrent: Mapping[int, npt.NDArray[Any]]) -> list[Any]:
     """The nodes from the input up.
 
     Args:
@@ -83,7 +82,7 @@ def _linked(graph: Graph, grus: list[Any]) -> list[Any]:
     return chain
 
 
-def _check_glue(graph: Graph, below: Any, gru: Any, sizes: Any, r: np.ndarray[Any, Any]) -> None:
+def _check_glue(graph: Graph, below: Any, gru: Any, sizes: Any, r: npt.NDArray[Any]) -> None:
     """Refuses nodes between two GRUs that do more than to put the directions side by side.
 
     Random states are sent through them, of the model's own sizes, because Reshape may have fixed
@@ -92,7 +91,7 @@ def _check_glue(graph: Graph, below: Any, gru: Any, sizes: Any, r: np.ndarray[An
     nodes, _ = graph.behind(gru.input[0], frozenset(below.output[:1]), shapes=False)
     shapes = [node for node in nodes if node.op_type in ("Shape", "Size")]
     moves = [node for node in nodes if node not in shapes]
-    feeds: dict[str, np.ndarray[Any, Any]] = {}
+    feeds: dict[str, npt.NDArray[Any]] = {}
     for node in shapes:
         asked = graph.shape(node.input[0])
         ends = {a.name: a.i for a in node.attribute}

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
 
 _RANDOM = ("Random", "Bernoulli", "Multinomial")
 
@@ -22,7 +23,7 @@ def import_onnx(what: str) -> Any:
     return onnx
 
 
-def tensor_array(name: str, tensor: Any) -> np.ndarray[Any, Any]:
+def tensor_array(name: str, tensor: Any) -> npt.NDArray[Any]:
     """The numbers of a TensorProto, bit by bit."""
     onnx = import_onnx("reading a TensorProto")
     if onnx.external_data_helper.uses_external_data(tensor):
@@ -122,7 +123,7 @@ class Graph:
             yield node
             yield from nodes_inside(node)
 
-    def constant(self, name: str) -> np.ndarray[Any, Any] | None:
+    def constant(self, name: str) -> npt.NDArray[Any] | None:
         """The value of a tensor, or None if it depends on inputs."""
         if name in self._initializers:
             return tensor_array(name, self._initializers[name])
@@ -130,8 +131,8 @@ class Graph:
         return None if starts else self.evaluate(name, nodes, {})
 
     def evaluate(
-        self, name: str, nodes: list[Any], feeds: Mapping[str, np.ndarray[Any, Any]]
-    ) -> np.ndarray[Any, Any]:
+        self, name: str, nodes: list[Any], feeds: Mapping[str, npt.NDArray[Any]]
+    ) -> npt.NDArray[Any]:
         """The value of a tensor, computed by these nodes from initializers and `feeds`."""
         onnx = import_onnx("from_onnx")
         ops = ", ".join(dict.fromkeys(node.op_type for node in nodes))

@@ -4,6 +4,7 @@ import os
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from ._onnx_chain import ALONE, chain_of, described
 from ._onnx_graph import Graph, import_onnx, label, listed, nodes_inside
@@ -183,7 +184,7 @@ def sized(what: str, weights: dict[str, Any], hidden: int | None) -> dict[str, A
     return weights
 
 
-def _constant(graph: Graph, what: str, name: str) -> np.ndarray[Any, Any]:
+def _constant(graph: Graph, what: str, name: str) -> npt.NDArray[Any]:
     value = graph.constant(name)
     if value is None:
         nodes, starts = graph.behind(name)

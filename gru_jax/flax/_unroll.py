@@ -81,7 +81,7 @@ def unroll(params: GRUParams, carry: jax.Array, inputs: jax.Array, dtype: Any, c
     """`gru_unroll` with the arguments, and the dtypes, of Flax' RNN."""
     dtype = dtype or jnp.promote_types(inputs.dtype, params.w_x.dtype)
     params, inputs = jax.tree.map(lambda array: array.astype(dtype), (params, inputs))
-    carry = carry.astype(jnp.promote_types(carry.dtype, dtype))
+    carry = as_array("initial_carry", carry)
     xs, resets, mask = inputs, call.resets, None
     if not call.time_major:
         xs = jnp.moveaxis(inputs, -2, 0)
@@ -90,6 +90,8 @@ def unroll(params: GRUParams, carry: jax.Array, inputs: jax.Array, dtype: Any, c
         lengths = as_array("seq_lengths", call.seq_lengths)
         check_shape("seq_lengths", lengths, xs.shape[1:-1], "(*batch)")
         mask = sequence_mask(call.seq_lengths, xs.shape[0])
+    check_shape("initial_carry", carry, (*xs.shape[1:-1], params.hidden_size), "(*batch, H)")
+    carry = carry.astype(jnp.promote_types(carry.dtype, dtype))
     reset_state = call.reset_state
     if reset_state is not None:
         reset_state = as_array("reset_state", reset_state).astype(carry.dtype)

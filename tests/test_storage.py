@@ -1,0 +1,116 @@
+"""Checkpoints of our classes: orbax, Flax' msgpack, pickles; each into the right class only."""
+
+import copy
+import pickle
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from common import H, I, assert_close, random_params
+from test_cells import CELLS
+
+import gru_jax
+
+
+def everything():
+    params = [init(jax.random.key(0), I, H) for init, *_ in CELLS.values()]
+    params += [random_params(reset=reset, bias=b) for reset in ("before", "after") for b in (0, 1)]
+    params.append(gru_jax.init_readout(jax.random.key(0), I, H))
+    params.append(gru_jax.init_gru_stack(jax.random.key(0), I, (H, 4), bidirectional=True))
+    params.append(gru_jax.LSTMState(jnp.ones(H), jnp.zeros(H)))
+    return params
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("reset", ["before", "after"])
+def test_orbax_restores_into_the_same_reset_only(reset, bias, tmp_path):
+    ocp = pytest.importorskip("orbax.checkpoint")
+    params = random_params(reset=reset, bias=bias)
+    other = random_params(reset={"before": "after", "after": "before"}[reset], bias=bias)
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(tmp_path / "gru", params)
+        checkpointer.wait_until_finished()
+        restored = checkpointer.restore(tmp_path / "gru", random_params(9, reset=reset, bias=bias))
+        assert_close(restored, params, rtol=0, atol=0)
+        assert restored.reset == reset
+        with pytest.raises(ValueError, match="b_hn"):
+            checkpointer.restore(tmp_path / "gru", other)
+
+
+def test_only_after_has_a_leaf_for_its_bias():
+    """The names of a checkpoint's leaves tell the two resets apart, without biases too."""
+    before, after = (random_params(reset=reset, bias=False) for reset in ("before", "after"))
+
+    def names(params):
+        paths = jax.tree_util.tree_leaves_with_path(params, is_leaf=lambda leaf: leaf is None)
+        return [jax.tree_util.keystr(path) for path, _ in paths]
+
+    assert names(before) == [".w_x", ".w_h", ".b"]
+    assert names(after) == [".w_x", ".w_h", ".b", ".b_hn"]
+    wrong = gru_jax.GRUParams(before.w_x, before.w_h, None, jnp.ones(H), "before")
+    with pytest.raises(ValueError, match=r'params\.b_hn is an array, but reset="before"'):
+        jax.jit(gru_jax.gru_step)(wrong, jnp.ones(H), jnp.ones(I))
+
+
+@pytest.mark.parametrize("way", [copy.copy, copy.deepcopy, lambda p: pickle.loads(pickle.dumps(p))])
+def test_copies_and_pickles(way):
+    for params in everything():
+        other = way(params)
+        assert jax.tree.structure(other) == jax.tree.structure(params)
+        assert_close(other, params, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("first", ["flax", "gru_jax"])
+def test_flax_stores_our_classes_whichever_is_imported_first(first):
+    pytest.importorskip("flax")
+    second = {"flax": "gru_jax", "gru_jax": "flax"}[first]
+    code = (
+        f"import {first}, sys\n"
+        f"assert ('flax' in sys.modules) == ({first!r} == 'flax')\n"
+        f"import {second}, flax.serialization, gru_jax, jax\n"
+        "params = gru_jax.init_gru(jax.random.key(0), 3, 5)\n"
+        "data = flax.serialization.to_bytes({'gru': params})\n"
+        "zeros = jax.tree.map(jax.numpy.zeros_like, {'gru': params})\n"
+        "restored = flax.serialization.from_bytes(zeros, data)['gru']\n"
+        "assert isinstance(restored, gru_jax.GRUParams)\n"
+        "assert (restored.w_x == params.w_x).all()\n"
+        "assert flax.serialization.__spec__.name == 'flax.serialization'\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_flax_restores_every_class_into_its_own_kind_only():
+    serialization = pytest.importorskip("flax.serialization")
+    for params in everything():
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        restored = serialization.from_bytes(zeros, serialization.to_bytes(params))
+        assert jax.tree.structure(restored) == jax.tree.structure(params)
+        assert_close(restored, params, rtol=0, atol=0)
+    before, after = (random_params(reset=reset, bias=False) for reset in ("before", "after"))
+    with pytest.raises(ValueError, match="reset of the stored GRUParams is 'before', but that of"):
+        serialization.from_bytes(after, serialization.to_bytes(before))
+    with pytest.raises(ValueError, match="b of the stored GRUParams is an array, but that of the"):
+        serialization.from_bytes(before, serialization.to_bytes(random_params()))
+    rnn = gru_jax.init_rnn(jax.random.key(0), I, H)
+    with pytest.raises(ValueError, match="the state of a RNNParams has"):
+        serialization.from_bytes(rnn, serialization.to_bytes(before))
+
+
+def test_a_train_state_of_flax():
+    serialization = pytest.importorskip("flax.serialization")
+    train_state = pytest.importorskip("flax.training.train_state")
+    optax = pytest.importorskip("optax")
+
+    def state(seed):
+        params = {"gru": random_params(seed, reset="after")}
+        return train_state.TrainState.create(apply_fn=None, params=params, tx=optax.adam(1e-3))
+
+    with jax.numpy_dtype_promotion("standard"):
+        trained = state(0).apply_gradients(grads=state(1).params)
+    restored = serialization.from_bytes(state(2), serialization.to_bytes(trained))
+    assert_close((restored.params, restored.opt_state), (trained.params, trained.opt_state))
+    assert np.asarray(restored.step) == 1
