@@ -193,7 +193,7 @@ def test_refused_nodes():
         ({"R": node["R"].astype(jnp.bfloat16)}, "bfloat16.*float32.*one dtype"),
         ({"R": "weights"}, "R is .*must be a floating array"),
         ({"R": [[1.0], [2.0, 3.0]]}, "R is a list"),
-        ({"R": object()}, "R is object"),
+        ({"R": object()}, "R is a object"),
     ):
         with pytest.raises(ValueError, match=message):
             convert.from_onnx(node | changes)
