@@ -48,7 +48,7 @@ class Config:
     """Of each direction."""
     layers: int = 2
     dropout: float = 0.3
-    """Rate on the states between the layers."""
+    """Rate on the states between the layers; 0 where there is only one."""
     speed: float = 1.25
     """How a recording is distorted in training; see `speech_data.Distortion`."""
     offset: float = 0.4

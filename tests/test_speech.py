@@ -22,6 +22,7 @@ pytestmark = pytest.mark.usefixtures("jax_defaults")
 SMALL = speech.Config(
     hidden_size=24,
     layers=1,
+    dropout=0.0,
     batch_size=8,
     isolated_steps=40,
     connected_steps=30,
@@ -205,6 +206,29 @@ def test_loss_ignores_padding():
     strings = [np.array([1, 2, 1]), np.array([0, 1])]
     both, *alone = (loss(join(PART, part)) for part in (strings, strings[:1], strings[1:]))
     assert_close(both, (3 * alone[0] + 2 * alone[1]) / 5, rtol=1e-5)
+
+
+def test_dropout_between_the_layers_of_one_layer_is_refused():
+    model = speech_model.init_model(jax.random.key(0), "connected", (6,))
+    batch = join(PART, [np.array([0, 1])])
+    with pytest.raises(ValueError, match="must be 0 with a single layer"):
+        speech_model.loss_of("connected", model, batch, 0.3, jax.random.key(1))
+
+
+def test_padding_may_hold_anything():
+    """What lies behind a recording's end reaches neither the loss nor its gradient."""
+    for task, sizes in (("isolated", (6,)), ("connected", (6, 5))):
+        model = speech_model.init_model(jax.random.key(0), task, sizes)
+        batch = join(PART, [np.array([1]), np.array([0])])
+        behind = np.arange(len(batch.xs))[:, None] >= batch.lengths
+        spoilt = batch._replace(xs=np.where(behind[..., None], np.nan, batch.xs))
+        found, expected = (
+            jax.jit(jax.value_and_grad(lambda m, b, task=task: speech_model.loss_of(task, m, b)))(
+                model, each
+            )
+            for each in (spoilt, batch)
+        )
+        assert_close(found, expected)
 
 
 def test_a_stream_equals_the_whole(data):
