@@ -26,8 +26,9 @@ def greedy(step: Step, state: Any, start: jax.Array, *, end: int, length: int) -
       length: the greatest number of tokens.
 
     Returns:
-      Tokens `[B, length]`, PAD after the end.
+      Tokens `[B, length]`, int32, PAD after the end.
     """
+    start = start.astype(jnp.int32)  # which holds any token, whatever the first ones came in
 
     def going_on(carry: Any) -> Any:
         t, _, _, ended, _ = carry
@@ -71,10 +72,10 @@ def beam_search(
       length_penalty: see above.
 
     Returns:
-      `(tokens, scores)`: `[B, K, length]`, PAD after the end, and `[B, K]`, the best first.
+      `(tokens, scores)`: int32 `[B, K, length]`, PAD after the end, and `[B, K]`, the best first.
       Where there are fewer than K sequences, the rest have a score of −inf.
     """
-    rows = len(start)
+    start, rows = start.astype(jnp.int32), len(start)  # int32 as in `greedy`
 
     def going_on(carry: Any) -> Any:
         t, _, _, ended, _, _ = carry

@@ -134,7 +134,9 @@ def token_losses(logits: jax.Array, targets: jax.Array, smoothing: float = 0.0) 
     """Cross entropy `[S, B]` with targets `[B, S]`, partly with all tokens alike; 0 at PAD."""
     log_p = jax.nn.log_softmax(logits)
     right = jnp.take_along_axis(log_p, targets.T[..., None], axis=-1)[..., 0]
-    losses = -(1 - smoothing) * right - smoothing * jnp.mean(log_p, axis=-1)
+    alike = smoothing * jnp.mean(log_p, axis=-1)
+    # without smoothing an impossible token, of −∞, does not count: 0 times it would be NaN
+    losses = -(1 - smoothing) * right - jnp.where(smoothing > 0, alike, 0.0)
     return jnp.where(targets.T == PAD, 0.0, losses)
 
 

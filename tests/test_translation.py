@@ -242,6 +242,17 @@ def test_token_losses():
     np.testing.assert_array_equal(losses[~real], 0)
 
 
+def test_tokens_that_cannot_be_do_not_count_without_smoothing():
+    """As in what `step` gives: of no probability, and of no target."""
+    logits = jax.random.normal(jax.random.key(0), (4, 3, 8))
+    masked = logits.at[..., jnp.array([PAD, START, UNKNOWN])].set(-jnp.inf)
+    losses = jax.jit(models.token_losses)(masked, TARGETS, 0.0)
+    real = TARGETS.T != PAD
+    expected = optax.softmax_cross_entropy_with_integer_labels(masked, TARGETS.T)
+    assert_close(losses[real], expected[real], rtol=1e-5)
+    np.testing.assert_array_equal(losses[~real], 0)
+
+
 def test_evaluation_counts_every_token_once(monkeypatch):
     monkeypatch.setattr(models, "BLOCK", 2)
     total = 0.0
@@ -351,6 +362,24 @@ def test_greedy():
                 ((*expected, token) for token in SYMBOLS), key=lambda s, row=row: log_p(row, s)
             )
         assert tuple(x for x in tokens[row].tolist() if x != PAD) == expected
+
+
+@pytest.mark.parametrize("dtype", [jnp.uint8, jnp.int8, jnp.int16])
+def test_tokens_that_the_first_one_is_too_narrow_for(dtype):
+    """Each token is the one before and 40,000 more, modulo 50,000; the end is 10,000."""
+
+    def step(state, tokens):
+        logits = jax.nn.one_hot((tokens + 40_000) % 50_000, 50_000)
+        return state, 100 * logits.at[..., PAD].set(-1.0)
+
+    start, state = jnp.array([20, 70], dtype), jnp.zeros(2)
+    expected = [[40_020, 30_020, 20_020], [40_070, 30_070, 20_070]]
+    found = greedy(step, state, start, end=20_020, length=5)
+    assert found.dtype == jnp.int32
+    np.testing.assert_array_equal(found[:, :3], expected)
+    np.testing.assert_array_equal(found[:, 3:], [[PAD, PAD], [10_070, 70]])
+    beams, _ = beam_search(step, state, start, end=20_020, length=5, size=2, length_penalty=0.0)
+    np.testing.assert_array_equal(beams[:, 0], found)
 
 
 def test_searches_of_the_model():
