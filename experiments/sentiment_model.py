@@ -47,7 +47,8 @@ def classify(
     _, hs = gru_jax.gru_stack_unroll(
         model.stack, None, xs, mask=mask, input_dropout=rate, key=stack_key
     )
-    mean = jnp.sum(jnp.where(mask[..., None], xs, 0), axis=0) / jnp.sum(mask, axis=0)[..., None]
+    counts = jnp.maximum(jnp.sum(mask, axis=0), 1)  # a sentence may have no word
+    mean = jnp.sum(jnp.where(mask[..., None], xs, 0), axis=0) / counts[..., None]
     greatest = jnp.max(hs, axis=0, where=mask[..., None], initial=-1.0)  # states lie above −1
     pooled = jnp.concatenate([mean, greatest], axis=-1)
     if pool_key is not None:
@@ -88,8 +89,9 @@ def log_p_of(model: Model, tokens: np.ndarray) -> jax.Array:
 
 
 def accuracy_of(log_p: jax.Array, labels: np.ndarray) -> jax.Array:
-    """The share of sentences in the right class."""
-    return jnp.mean(jnp.argmax(log_p, axis=-1) == labels)
+    """The share of sentences in the right class; one without probabilities (NaN) is in none."""
+    right = jnp.argmax(log_p, axis=-1) == labels
+    return jnp.mean(right & ~jnp.any(jnp.isnan(log_p), axis=-1))
 
 
 def telling_words(model: Model, sentences: list[list[str]], data: Batch) -> list[dict[str, Any]]:

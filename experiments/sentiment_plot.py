@@ -9,7 +9,7 @@ from experiments.records import replacing
 
 def _shares(weights: Sequence[float]) -> list[float]:
     """Weights between −1 and 1."""
-    greatest = max(map(abs, weights)) or 1.0
+    greatest = max(map(abs, weights), default=0.0) or 1.0
     return [weight / greatest for weight in weights]
 
 

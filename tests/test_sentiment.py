@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from functools import partial
 
 import jax
@@ -94,6 +95,29 @@ def test_accuracy_counts_every_row_once():
     log_p = jax.jit(models.log_p_of)(model, batch.tokens)
     assert_close(jnp.sum(jnp.exp(log_p), axis=1), np.ones(1100), rtol=1e-5)
     assert_close(models.accuracy_of(log_p, batch.labels), np.float32(right / 1100))
+
+
+def test_no_probabilities_are_no_hit():
+    """argmax would take the first class for what is NaN."""
+    log_p = jnp.log(jnp.array([[0.7, 0.3], [math.nan, math.nan], [0.6, math.nan], [0.8, 0.2]]))
+    assert_close(models.accuracy_of(log_p, np.array([0, 0, 0, 1])), 0.25)
+
+
+def test_a_sentence_without_words():
+    """It has no mean word, which is no reason for NaN in the others' gradients."""
+    model, batch = small_model(), small_batch()
+    tokens = np.array(batch.tokens)
+    tokens[0] = PAD
+    logits = models.logits_of(model, tokens)
+    assert_close(logits[1:], models.logits_of(model, batch.tokens)[1:])
+    gradient = jax.jit(jax.grad(models.loss_of), static_argnums=(2, 3))
+    for leaf in jax.tree.leaves(
+        (logits, gradient(model, Batch(tokens, batch.labels), 0.1, 0.1, jax.random.key(0)))
+    ):
+        assert np.all(np.isfinite(leaf))
+    sentence = {"words": [], "weights": [], "found": 1, "right": 0}
+    assert sentiment_plot.as_text(sentence, "xy") == "y (is x): "
+    assert sentiment_plot._shares([]) == []
 
 
 def test_dropout_needs_the_key_and_keeps_the_mean():
