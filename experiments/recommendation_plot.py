@@ -21,7 +21,7 @@ def show(scores: np.ndarray, cases: Cases, titles: Sequence[str]) -> None:
         best = np.argsort(-row)[:5]
         print(f"\n{' saw':>15} {'; '.join(titles[item] for item in seen[-4:])}")
         print(f"{'is recommended':>15} {'; '.join(titles[item] for item in best)}")
-        rank = 1 + np.sum(row > row[cases.targets[user]])
+        rank = np.sum(~(row < row[cases.targets[user]]))  # as `ranks_of` has it
         print(f"{'saw':>15} {titles[cases.targets[user]]} (rank {rank})")
 
 

@@ -14,7 +14,7 @@ from common import assert_close
 import gru_jax
 from experiments import datasets, recommendation, recommendation_data, training
 from experiments.recommendation_data import NONE, Cases, Data, batch_at, cases_of, pairs_of
-from experiments.recommendation_plot import groups_of
+from experiments.recommendation_plot import groups_of, show
 from experiments.recommendation_ranking import (
     baselines,
     followers,
@@ -185,6 +185,17 @@ def test_drop_keeps_the_mean():
     dropped = recommendation.drop(KEY, jnp.ones(10_000), 0.3)
     assert set(np.unique(dropped)) == {np.float32(0), np.float32(1 / 0.7)}
     assert abs(np.mean(dropped) - 1) < 4 * math.sqrt(0.3 / 0.7 / 10_000)
+
+
+def test_what_is_shown_ranks_as_what_is_measured(capsys):
+    """What shares its score with the right item, and NaN, go first; what has been seen does not."""
+    titles = [f"<{item}>" for item in range(6)]
+    for scores in ([5, 4, 3, 2, 1, 3], [0, 0, 0, 0, 0, 0], [0, 0, 1, math.nan, 0, 0]):
+        cases = Cases(None, None, None, np.array([[0, 1, NONE]]), np.array([2]))
+        rows = np.array([scores], np.float32)
+        rank = ranks_of(lambda query: query, rows, cases).unseen.item()
+        show(rows, cases, titles)
+        assert f"saw <2> (rank {rank})" in capsys.readouterr().out
 
 
 def test_groups():
