@@ -240,4 +240,5 @@ def _exhausted(history: list[dict[str, Any]], patience: int | None) -> bool:
     if patience is None or len(history) <= patience:
         return False
     losses = np.array([entry["validation_loss"] for entry in history])
+    losses[np.isnan(losses)] = np.inf  # no minimum, as in `keep_best`
     return bool(np.all(losses[-patience:].min(axis=0) >= losses[:-patience].min(axis=0)))

@@ -1,6 +1,7 @@
 """The training loop that the experiments share: learning, stopping, and surviving a kill."""
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -107,6 +108,17 @@ def test_stops_early(tmp_path):
     """Without progress, after `patience` evaluations beyond the best one."""
     fitted = fit(tmp_path, optimiser=optax.sgd(0.0), patience=2, steps=10 * STEPS)
     assert [entry["step"] for entry in fitted.history] == [10, 20, 30]
+
+
+def test_a_seed_that_diverged_does_not_stop_the_stopping(tmp_path):
+    """NaN is never a minimum: it neither goes on for ever nor hides one."""
+    history = [{"validation_loss": [loss, math.nan]} for loss in (3.0, 2.0, 2.5, 2.2)]
+    assert training._exhausted(history, 2)
+    assert not training._exhausted(history[:3], 2)
+    history[0]["validation_loss"][1] = 9.0  # it diverged after this
+    assert training._exhausted(history, 2)
+    history[-1]["validation_loss"][1] = 8.0  # and came back
+    assert not training._exhausted(history, 2)
 
 
 def test_the_last_call_may_be_shorter(tmp_path):
