@@ -149,23 +149,23 @@ def evaluate(model: Model, tokens: np.ndarray, config: Config) -> jax.Array:
         return a.reshape(streams, chunks, -1).transpose(1, 2, 0)
 
     inputs, targets = arrange(tokens[:-1]), arrange(tokens[1:])
-    counts = arrange(np.ones(len(tokens) - 1, np.float32))
+    real = arrange(np.ones(len(tokens) - 1, bool))
 
     def body(hs: Any, chunk: Any) -> Any:
-        inputs, targets, counts = chunk
+        inputs, targets, real = chunk
         hs, logits = forward(model, hs, inputs, config)
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
-        return hs, jnp.sum(counts * losses)
+        return hs, jnp.sum(jnp.where(real, losses, 0))
 
-    _, sums = jax.lax.scan(body, zero_states(model, streams), (inputs, targets, counts))
+    _, sums = jax.lax.scan(body, zero_states(model, streams), (inputs, targets, real))
     return jnp.sum(sums) / (len(tokens) - 1)
 
 
-def write(key: jax.Array, model: Model, config: Config, symbols: str) -> str:
-    """Lets the model go on from the prompt."""
+def sample(key: jax.Array, model: Model, config: Config, symbols: str) -> jax.Array:
+    """Tokens `[sample_length, 1]` with which the model goes on from the prompt."""
     prompt = text.encode(config.prompt, symbols)[:, None]
     generate = jax.jit(gru_jax.generate, static_argnames=("step", "length", "temperature"))
-    _, tokens = generate(
+    tokens: jax.Array = generate(
         key,
         step,
         model,
@@ -173,8 +173,14 @@ def write(key: jax.Array, model: Model, config: Config, symbols: str) -> str:
         prompt,
         config.sample_length,
         temperature=config.temperature,
-    )
-    return config.prompt + "".join(symbols[token] for token in np.asarray(tokens)[:, 0])
+    )[1]
+    return tokens
+
+
+def write(key: jax.Array, model: Model, config: Config, symbols: str) -> str:
+    """The prompt, and what the model makes of it."""
+    tokens = np.asarray(sample(key, model, config, symbols))[:, 0]
+    return config.prompt + "".join(symbols[token] for token in tokens)
 
 
 def main(config: Config) -> Result:
@@ -183,7 +189,6 @@ def main(config: Config) -> Result:
     load = {"plays": datasets.shakespeare, "tiny": datasets.tiny_shakespeare}[config.dataset]
     whole = load()
     symbols = "".join(sorted(set(whole.train) | set(whole.validation)))
-    text.encode(config.prompt, symbols)  # refuses a prompt now rather than after training
     train, validation = (text.encode(part, symbols) for part in (whole.train, whole.validation))
     baselines = text.ngram_baselines(train, validation, len(symbols))
 
@@ -195,6 +200,8 @@ def main(config: Config) -> Result:
 
     init_key, train_key, write_key = jax.random.split(jax.random.key(config.seed), 3)
     model = init_model(init_key, config, len(symbols))
+    # refuses a prompt or a temperature now rather than after training
+    jax.eval_shape(lambda key, model: sample(key, model, config, symbols), write_key, model)
     name = f"shakespeare-{config.preset}"
     fitted = training.fit(
         loss,
@@ -215,7 +222,7 @@ def main(config: Config) -> Result:
         resume=config.run.resume,
         settings=records.settings_of(config),
     )
-    sample = write(write_key, fitted.params, config, symbols)
+    written = write(write_key, fitted.params, config, symbols)
     validation_loss = float(fitted.loss)
     results = {
         "validation_loss": validation_loss,
@@ -223,18 +230,18 @@ def main(config: Config) -> Result:
         "baselines": baselines,
         "published": PUBLISHED[config.dataset],
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(model)),
-        "sample": sample,
+        "sample": written,
     }
     records.write_record(config.run.output / f"{name}.json", config, surroundings, fitted, results)
     others = baselines | PUBLISHED[config.dataset]
     records.plot_losses(
         config.run.output / f"{name}.png", name, fitted, others, "nats per character"
     )
-    print(sample, end="\n\n")
+    print(written, end="\n\n")
     for label, value in {"validation": validation_loss, **others}.items():
         print(f"{label:>12}: {value:.4f} nats, {value / math.log(2):.4f} bits per character")
     print(f"record and plot: {config.run.output / name}.json and .png")
-    return Result(validation_loss, baselines, sample, fitted)
+    return Result(validation_loss, baselines, written, fitted)
 
 
 if __name__ == "__main__":

@@ -45,6 +45,7 @@ def ngram_baselines(train: np.ndarray, validation: np.ndarray, size: int) -> dic
     Witten–Bell smoothing (Bell, Cleary & Witten 1990), which has nothing to tune: with n
     occurrences and t different successors of a context, the shorter context has weight t/(n + t).
     """
+    train, validation = train.astype(np.int64), validation.astype(np.int64)  # codes reach size³
     unigram = (np.bincount(train, minlength=size) + 1) / (len(train) + size)
     shorter = np.broadcast_to(unigram, (size, size))
     for order in (2, 3):

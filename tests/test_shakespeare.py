@@ -90,9 +90,22 @@ def test_main_resumes_bit_identically(text, tmp_path, monkeypatch):
     assert resumed.sample == whole.sample
 
 
-def test_unknown_prompt_is_refused_before_training(text, tmp_path):
-    with pytest.raises(ValueError, match=r"'§' has \['§'\], but the symbols are"):
-        shakespeare.main(in_folder(tmp_path, prompt="§"))
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"prompt": "§"}, r"'§' has \['§'\], but the symbols are"),
+        ({"prompt": ""}, "prompt is int32 of shape"),
+        ({"temperature": -1.0}, "temperature is -1.0, but must be at least 0"),
+        ({"temperature": math.nan}, "temperature is nan"),
+        ({"sample_length": -1}, "length is -1"),
+    ],
+)
+def test_what_cannot_be_written_is_refused_before_training(
+    text, tmp_path, monkeypatch, change, said
+):
+    monkeypatch.setattr(training, "fit", None)
+    with pytest.raises(ValueError, match=said):
+        shakespeare.main(in_folder(tmp_path, **change))
 
 
 MODEL = shakespeare.init_model(jax.random.key(0), SMALL, 11)
@@ -122,6 +135,20 @@ def test_drop_keeps_the_mean():
     dropped = shakespeare.drop(jax.random.key(0), jnp.ones(10_000), 0.3)
     assert set(np.unique(dropped)) == {np.float32(0), np.float32(1 / 0.7)}
     assert abs(np.mean(dropped) - 1) < 4 * math.sqrt(0.3 / 0.7 / 10_000)
+
+
+@pytest.mark.parametrize("rate", [1.0, -0.1, math.nan])
+def test_drop_refuses_what_is_no_rate(rate):
+    with pytest.raises(ValueError, match=r"but must be in \[0, 1\)"):
+        shakespeare.drop(jax.random.key(0), jnp.ones(3), rate)
+
+
+def test_padding_of_the_evaluation_may_be_anything():
+    """The last chunk is filled up with symbol 0, which this text does not have."""
+    embedding = MODEL.embedding.at[0].set(jnp.nan)
+    tokens = np.maximum(TOKENS[:90], 1)
+    found = shakespeare.evaluate(MODEL._replace(embedding=embedding), tokens, SMALL)
+    assert_close(found, shakespeare.evaluate(MODEL, tokens, SMALL))
 
 
 @pytest.mark.parametrize("stream", [2000, 300])
@@ -175,6 +202,15 @@ def test_ngrams_by_hand():
     trigram_aba = (1 + 1 * bigram_ba) / (1 + 1)
     seen = texts.ngram_baselines(train, np.array([0, 1, 0]), 2)
     assert seen["trigram"] == pytest.approx(-math.log(trigram_aba))
+
+
+def test_ngrams_of_tokens_in_few_bits():
+    """A trigram's number is up to size³, and wrapped where the tokens were bytes."""
+    unsigned, signed, expected = (
+        texts.ngram_baselines(TOKENS[:900].astype(dtype), TOKENS[900:].astype(dtype), 11)
+        for dtype in (np.uint8, np.int8, np.int64)
+    )
+    assert unsigned == signed == expected
 
 
 def test_ngrams_are_distributions():
