@@ -3,14 +3,10 @@
 from . import _serialization
 from . import convert as convert
 from ._cell import gru_step as gru_step
-from ._cells import LSTMParams as LSTMParams
-from ._cells import LSTMState as LSTMState
 from ._cells import MGUParams as MGUParams
 from ._cells import RNNParams as RNNParams
-from ._cells import init_lstm as init_lstm
 from ._cells import init_mgu as init_mgu
 from ._cells import init_rnn as init_rnn
-from ._cells import lstm_step as lstm_step
 from ._cells import mgu_step as mgu_step
 from ._cells import rnn_step as rnn_step
 from ._fast import gru_unroll as gru_unroll
@@ -18,6 +14,10 @@ from ._generate import generate as generate
 from ._layer_norm_gru import LayerNormGRUParams as LayerNormGRUParams
 from ._layer_norm_gru import init_layer_norm_gru as init_layer_norm_gru
 from ._layer_norm_gru import layer_norm_gru_step as layer_norm_gru_step
+from ._lstm import LSTMParams as LSTMParams
+from ._lstm import LSTMState as LSTMState
+from ._lstm import init_lstm as init_lstm
+from ._lstm import lstm_step as lstm_step
 from ._masks import sequence_mask as sequence_mask
 from ._min_gru import MinGRUParams as MinGRUParams
 from ._min_gru import init_min_gru as init_min_gru

@@ -126,10 +126,7 @@ def first_state(h0: Any, params: Any, xs: Any) -> Any:
         if not isinstance(xs, jax.Array) or xs.ndim < 2:
             raise ValueError("h0 is None, but must be the first state: xs is no array (T, ..., I).")
         return zeros_for(params, xs, time_axes=1)
-    h0 = jax.tree.map(partial(as_array, "h0"), h0)
-    if any(leaf.ndim < 1 for leaf in jax.tree.leaves(h0)):
-        raise ValueError("h0 has a part without axes, but must consist of arrays (*batch, H).")
-    return vary_like(h0, params, xs)
+    return vary_like(jax.tree.map(partial(as_array, "h0"), h0), params, xs)
 
 
 def detached(h_last: Any, h0: Any, xs: Any) -> Any:

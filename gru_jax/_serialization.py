@@ -12,8 +12,9 @@ from typing import Any
 
 import jax.export
 
-from ._cells import LSTMParams, LSTMState, MGUParams, RNNParams
+from ._cells import MGUParams, RNNParams
 from ._layer_norm_gru import LayerNormGRUParams
+from ._lstm import LSTMParams, LSTMState
 from ._min_gru import MinGRUParams
 from ._params import GRUParams
 from ._readout import ReadoutParams
