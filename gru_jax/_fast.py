@@ -98,7 +98,8 @@ def gru_unroll(
     """
     params, xs = check_gru(params), as_array("xs", xs)
     check_input("xs", params, xs, time_axes=1)
-    state = first_state(h0 if h0 is None else as_array("h0", h0), params, xs)
+    flags = mask, resets, reset_state, state_scale, unit_mask
+    state = first_state(h0 if h0 is None else as_array("h0", h0), params, xs, flags)
     check_state("h0", params, state, xs.shape[1:-1])
     mask = check_flags("mask", mask, {xs.shape[:-1]})
     resets = check_flags("resets", resets, {xs.shape[:-1]})

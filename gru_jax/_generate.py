@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 
 from ._checks import as_array, check_callable, check_key, check_size, kind
 from ._ops import at_least_float32
-from ._scan import check_next
+from ._scan import check_next, first_state
 from ._state import vary_like
 from ._trace import once
 
@@ -178,14 +178,17 @@ def _generate(
         token = choose(key, logits)
         return (h, token), token
 
+    h0 = first_state(h0, params, prompt[..., None], key, temperature)
+    for leaf in jax.tree.leaves(h0)[:1]:  # the tokens are sharded as the state is
+        if leaf.shape[:-1] == prompt.shape[1:]:
+            prompt = prompt + jnp.sum(leaf[..., :0], axis=-1).astype(prompt.dtype)[None]
     # Steps 0..P-1 read the prompt, the others the token before; step P-1+i draws new token i.
     count, extra = prompt.shape[0], max(length - 1, 0)
     given = jnp.pad(prompt, ((0, extra), *((0, 0) for _ in prompt.shape[1:])))
     is_given = jnp.arange(count + extra) < count
     keys = jax.random.split(key, max(length, 1))
     keys = jnp.concatenate([jnp.repeat(keys[:1], count - 1, axis=0), keys])
-    everything = params, h0, prompt, key, temperature
-    h0, token = vary_like((h0, prompt[0]), everything)
+    token = vary_like(prompt[0], params, h0, key, temperature)
     (h, _), tokens = jax.lax.scan(body, (h0, token), (given, is_given, keys))
     return h, tokens[count - 1 :][:length]
 

@@ -145,7 +145,8 @@ def min_gru_unroll(
     """
     params, xs = check_params(params, MinGRUParams, 2, {"b": 2}), as_array("xs", xs)
     check_input("xs", params, xs, time_axes=1)
-    state = first_state(h0 if h0 is None else as_array("h0", h0), params, xs)
+    given = h0 if h0 is None else as_array("h0", h0)
+    state = first_state(given, params, xs, mask, resets, reset_state)
     check_state("h0", params, state, xs.shape[1:-1])
     mask = check_flags("mask", mask, {xs.shape[:-1]})
     resets = check_flags("resets", resets, {xs.shape[:-1]})

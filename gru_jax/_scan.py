@@ -15,7 +15,7 @@ from ._checks import (
     check_flags,
     check_size,
 )
-from ._state import Tree, check_reset_state, vary_like, zeros_for
+from ._state import Tree, check_reset_state, like_inputs, vary_like, zeros_for
 from ._trace import once
 
 
@@ -83,7 +83,7 @@ def unroll(
             "common to all."
         )
     ((length,),) = lengths
-    h0 = first_state(h0, params, xs)
+    h0 = first_state(h0, params, xs, mask, resets, reset_state)
     shapes = {(length, *leaf.shape[:-1]) for leaf in jax.tree.leaves(h0)}
     mask = check_flags("mask", mask, shapes)
     resets = check_flags("resets", resets, shapes)
@@ -120,13 +120,25 @@ def _unroll(
 _unroll_once = jax.jit(_unroll, static_argnums=0, inline=True)
 
 
-def first_state(h0: Any, params: Any, xs: Any) -> Any:
-    """The first state as arrays, zeros for None; varying over the axes of a `shard_map` as xs."""
+def first_state(h0: Any, params: Any, xs: Any, *others: Any) -> Any:
+    """The first state as arrays, zeros for None, as the carry of a loop over all these must be.
+
+    It is sharded as the inputs are, and varies over the axes of a `shard_map` over which any of
+    the others does.
+    """
     if h0 is None:
         if not isinstance(xs, jax.Array) or xs.ndim < 2:
             raise ValueError("h0 is None, but must be the first state: xs is no array (T, ..., I).")
-        return zeros_for(params, xs, time_axes=1)
-    return vary_like(jax.tree.map(partial(as_array, "h0"), h0), params, xs)
+        h0 = zeros_for(params, xs, time_axes=1)
+
+    def placed(leaf: Any) -> Any:
+        leaf = as_array("h0", leaf)
+        explicit = jax.sharding.get_abstract_mesh().explicit_axes and isinstance(xs, jax.Array)
+        if explicit and leaf.shape[:-1] == xs.shape[1:-1] and leaf.ndim > 0:
+            return like_inputs(leaf, xs, time_axes=1)
+        return leaf
+
+    return vary_like(jax.tree.map(placed, h0), params, xs, others)
 
 
 def detached(h_last: Any, h0: Any, xs: Any) -> Any:

@@ -23,6 +23,7 @@ import gru_jax
 KIND = sys.argv[1]
 T, B, I, H = 6, 4, 3, 8
 ROWS = P(None, "rows")  # time, rows
+HERE = B // 2 if KIND == "shard_map" else B  # rows that a function sees
 mesh = jax.make_mesh((2,), ("rows",), axis_types=(getattr(AxisType, KIND, AxisType.Auto),))
 
 def bumped(params):
@@ -79,6 +80,13 @@ CASES = {
         head, gru_jax.gru_unroll(after, None, xs)[1]
     ),
     "generate": tokens,
+    "whole state": lambda xs, mask, resets: gru_jax.gru_unroll(after, jnp.zeros((HERE, H)), xs),
+    "whole states": lambda xs, mask, resets: gru_jax.unroll(
+        gru_jax.lstm_step, lstms.layers[0], gru_jax.zero_state(lstms.layers[0], (HERE,)), xs
+    ),
+    "whole prompt": lambda xs, mask, resets: gru_jax.generate(
+        key, token_step, after, gru_jax.gru_unroll(after, None, xs)[0], jnp.zeros((2, HERE), int), 3
+    ),
 }
 try:
     from flax import linen as nn
@@ -90,7 +98,7 @@ except ImportError:
     pass
 
 def spec(leaf):  # rows first, or after time
-    return ROWS if leaf.ndim > 2 or leaf.shape[-1] == B else P("rows")
+    return ROWS if leaf.ndim > 2 or leaf.shape[-1] in (B, HERE) else P("rows")
 
 def over_the_mesh(f, expected):
     if KIND != "shard_map":
@@ -107,12 +115,26 @@ report = {}
 with jax.set_mesh(mesh):
     sharded = [jax.device_put(a, NamedSharding(mesh, ROWS)) for a in (xs, mask, resets)]
     for name, f in CASES.items():
+        if name.startswith("whole") and KIND == "shard_map":
+            expected = jax.eval_shape(f, xs[:, :HERE], mask[:, :HERE], resets[:, :HERE])
+            over_the_mesh(f, expected)(*sharded)  # the state of the rows here, as the user made it
+            continue
         expected = jax.jit(f)(xs, mask, resets)
         actual = over_the_mesh(f, expected)(*sharded)
         if KIND == "shard_map" and name == "noise":
             continue  # each device draws its own
         for a, e in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
             np.testing.assert_allclose(a, e, atol=1e-5, err_msg=name)
+    if KIND == "shard_map":  # only the mask, or only the key, varies
+        masks, keys = jnp.stack([mask, ~mask]), jax.random.split(key)
+        for f, each in (
+            (lambda m: gru_jax.gru_unroll(after, None, xs, mask=m[0])[1], masks),
+            (lambda m: gru_jax.unroll(gru_jax.gru_step, after, None, xs, mask=m[0])[1], masks),
+            (lambda m: gru_jax.min_gru_unroll(min_gru, None, xs, resets=m[0])[1], masks),
+            (lambda k: gru_jax.gru_stack_unroll(both, None, xs, key=k[0], **noise)[1], keys),
+        ):
+            run = jax.shard_map(f, mesh=mesh, in_specs=P("rows"), out_specs=P("rows"))
+            assert jax.jit(run)(each).shape[0] == 2 * T
     for name in ("gates", "stack", "noise"):
         weights = jax.device_put(after if name == "gates" else both, NamedSharding(mesh, P()))
         run = gru_jax.gru_unroll if name == "gates" else gru_jax.gru_stack_unroll
