@@ -1,6 +1,6 @@
 """The GRU for JAX: pure functions over parameter pytrees."""
 
-from . import _serialization
+from . import _serialization as _serialization
 from . import convert as convert
 from ._cell import gru_step as gru_step
 from ._cells import MGUParams as MGUParams
@@ -36,5 +36,3 @@ from ._stack_params import Bidirectional as Bidirectional
 from ._stack_params import GRUStack as GRUStack
 from ._stack_params import init_gru_stack as init_gru_stack
 from ._state import zero_state as zero_state
-
-_serialization.register()

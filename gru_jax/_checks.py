@@ -92,7 +92,7 @@ def check_callable(name: str, value: object, signature: str) -> None:
 def check_floating(name: str, dtype: DTypeLike) -> None:
     """Raises `ValueError` for a dtype that is not real floating-point."""
     try:
-        if dtype is None or hasattr(dtype, "shape"):
+        if dtype is None or isinstance(dtype, jax.Array | np.ndarray):
             raise TypeError
         found: Any = jnp.dtype(dtype)
     except TypeError:
@@ -112,7 +112,16 @@ def check_key(name: str, key: Any) -> jax.Array:
         raise ValueError(
             f"{name} has shape {shape}, but must be a single key: use jax.vmap over several."
         )
-    return jnp.asarray(key) if raw else key
+    result: jax.Array = jnp.asarray(key) if raw else key
+    try:
+        if raw:
+            jax.random.wrap_key_data(result)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{name} has shape {shape}, but must be a key of JAX's default implementation: "
+            "use jax.random.key(seed)."
+        ) from error
+    return result
 
 
 def check_shape(name: str, array: jax.Array, shape: tuple[Any, ...], meaning: str) -> None:

@@ -13,13 +13,12 @@ from ._checks import (
     check_input,
     check_option,
     check_shape,
-    check_size,
     check_state,
 )
 from ._options import Constants, Options, Save
 from ._params import GRUParams, check_gru
 from ._recurrence import checkpointed, states_of
-from ._scan import detached, first_state, outputs, prepare
+from ._scan import check_unroll, detached, first_state, outputs, prepare
 from ._state import check_reset_state
 from ._vmap import vmap_as_batch
 
@@ -117,7 +116,7 @@ def gru_unroll(
             raise ValueError(f"state_scale is {scale.dtype}, but must be {state.dtype} like h0.")
         scale = jax.lax.stop_gradient(scale)
     units = check_flags("unit_mask", unit_mask, {(*xs.shape[:1], *state.shape)}, "(T, *batch, H)")
-    options = Options(save, bool(reverse), check_size("unroll", unroll))
+    options = Options(save, bool(reverse), check_unroll(unroll, xs.shape[0]))
     constants = Constants(scale, fresh)
     result: tuple[jax.Array, jax.Array] = _unroll(
         options, params, constants, state, (xs, mask, resets, units)

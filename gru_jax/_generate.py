@@ -78,6 +78,7 @@ def generate(
     key = check_key("key", key)
     check_callable("step", step, "(params, h, token) -> (h', logits)")
     check_callable("sample", sample, "(key, logits) -> tokens")
+    known = None if isinstance(prompt, jax.Array) else prompt
     prompt = as_array("prompt", prompt)
     if prompt.ndim < 1 or prompt.shape[0] < 1 or not jnp.issubdtype(prompt.dtype, jnp.integer):
         raise ValueError(
@@ -94,7 +95,8 @@ def generate(
     if top_k is not None and top_k > size:
         raise ValueError(f"top_k is {top_k}, but must be in 1..V = {size}.")
     if not isinstance(prompt, jax.core.Tracer) and prompt.is_fully_addressable:
-        low, high = np.asarray(prompt).min(initial=0), np.asarray(prompt).max(initial=0)
+        given = np.asarray(prompt if known is None else known)  # before it was cut to 32 bits
+        low, high = given.min(initial=0), given.max(initial=0)
         if low < 0 or high >= size:
             token = low if low < 0 else high
             raise ValueError(
@@ -164,8 +166,9 @@ def _generate(
             return best
         t = jnp.zeros_like(best, temperature.dtype) + temperature  # sharded like the rows
         tokens = sample(key, _scale(logits, t, top_k))
-        found = jax.typeof(tokens)
-        if found.shape != best.shape or not jnp.issubdtype(found.dtype, jnp.integer):
+        found = jax.typeof(tokens) if isinstance(tokens, jax.Array) else kind(tokens)
+        integer = isinstance(tokens, jax.Array) and jnp.issubdtype(tokens.dtype, jnp.integer)
+        if not integer or tokens.shape != best.shape:
             raise ValueError(
                 f"sample returned {found}, but must return integers of shape {best.shape}."
             )
@@ -180,7 +183,8 @@ def _generate(
 
     h0 = first_state(h0, params, prompt[..., None], key, temperature)
     for leaf in jax.tree.leaves(h0)[:1]:  # the tokens are sharded as the state is
-        if leaf.shape[:-1] == prompt.shape[1:]:
+        floating = jnp.issubdtype(leaf.dtype, jnp.floating)
+        if floating and leaf.ndim == prompt.ndim and leaf.shape[:-1] == prompt.shape[1:]:
             prompt = prompt + jnp.sum(leaf[..., :0], axis=-1).astype(prompt.dtype)[None]
     # Steps 0..P-1 read the prompt, the others the token before; step P-1+i draws new token i.
     count, extra = prompt.shape[0], max(length - 1, 0)

@@ -1,10 +1,11 @@
 """The GRU with layer normalisation, in the two forms that are in use."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+from jax.tree_util import GetAttrKey
 from jax.typing import ArrayLike, DTypeLike
 
 from ._cells import checked
@@ -14,7 +15,6 @@ from ._ops import at_least_float32, biased, product, scaled
 from ._scan import restarted
 
 
-@jax.tree_util.register_dataclass
 @dataclass(frozen=True, eq=False)
 class LayerNormGRUParams:
     """The weights of a GRU with layer normalisation, gates `z | r | n`; see `layer_norm_gru_step`.
@@ -40,6 +40,25 @@ class LayerNormGRUParams:
     def hidden_size(self) -> int:
         """H."""
         return self.w_h.shape[-2]
+
+
+_NAMES = "w_x", "w_h", "gain", "b", "gain_h", "b_h"
+
+
+def _children(params: LayerNormGRUParams) -> tuple[list[tuple[GetAttrKey, Any]], Any]:
+    # Only norm="apart" has children gain_h and b_h: a checkpoint of the one does not fit the other.
+    apart = params.norm == "apart" or params.gain_h is not None or params.b_h is not None
+    names = _NAMES if apart else _NAMES[:4]
+    return [(GetAttrKey(name), getattr(params, name)) for name in names], params.norm
+
+
+jax.tree_util.register_pytree_with_keys(
+    LayerNormGRUParams,
+    _children,
+    lambda norm, children: LayerNormGRUParams(
+        **dict(zip(_NAMES, children, strict=False)), norm=norm
+    ),
+)
 
 
 def init_layer_norm_gru(

@@ -180,7 +180,9 @@ def _unroll(
     start = restart(h0, flags[first], reset_state)
     c = c.at[first].add(a[first] * start)
     if resets is not None:
-        c = select(resets.at[first].set(False), a * fresh[None] + c, c)
+        later = resets.at[first].set(False)
+        a_later = select(later, a, jnp.zeros_like(a))  # NaN elsewhere stays out of fresh's gradient
+        c = select(later, a_later * fresh[None] + c, c)
 
     def combine(one: tuple[jax.Array, ...], then: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
         (a1, c1, _), (a2, c2, reset) = one, then

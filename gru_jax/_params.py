@@ -150,6 +150,10 @@ def init_gru(
         reset = "before" if preset in (None, "haiku") else "after"
     check_option("reset", reset, ("before", "after"))
 
+    if b_init is not None and not bias:
+        raise ValueError("b_init is given, but bias is False: there is no bias to draw.")
+    if b_hn_init is not None and not (bias and reset == "after"):
+        raise ValueError('b_hn_init is given, but only reset="after" with biases has a b_hn.')
     inits = PRESETS[preset or "linen"]
     given = {"w_x": w_x_init, "w_h": w_h_init, "b": b_init, "b_hn": b_hn_init}
     for name, init in given.items():

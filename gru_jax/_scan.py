@@ -14,6 +14,7 @@ from ._checks import (
     check_callable,
     check_flags,
     check_size,
+    is_symbolic,
 )
 from ._state import Tree, check_reset_state, like_inputs, vary_like, zeros_for
 from ._trace import once
@@ -41,7 +42,7 @@ def unroll(
       step: any function `(params, h, x) -> h'`, such as `gru_step`. The state may be a pytree of
         arrays `[..., features]`, the input a pytree of arrays `[..., any]`.
         Traced once for calls with the same shapes, as under `jax.jit`, if it is a function that
-        captures nothing but numbers, strings, modules, classes and functions.
+        captures nothing but numbers, strings, functions, and modules of JAX and NumPy.
       params: passed to `step`.
       h0: the first state, `[..., H]`; None for zeros, where `params` are a cell's and `xs` is one
         array `[T, ..., I]`.
@@ -89,7 +90,7 @@ def unroll(
     resets = check_flags("resets", resets, shapes)
     reset_state = check_reset_state(reset_state, resets, h0)
     check_bool("reverse", reverse)
-    unroll = check_size("unroll", unroll)
+    unroll = check_unroll(unroll, length)
     traced_once = once(step, params)
     run = _unroll_once if traced_once else _unroll
     options = traced_once or step, bool(reverse), unroll
@@ -134,11 +135,21 @@ def first_state(h0: Any, params: Any, xs: Any, *others: Any) -> Any:
     def placed(leaf: Any) -> Any:
         leaf = as_array("h0", leaf)
         explicit = jax.sharding.get_abstract_mesh().explicit_axes and isinstance(xs, jax.Array)
-        if explicit and leaf.shape[:-1] == xs.shape[1:-1] and leaf.ndim > 0:
+        if explicit and leaf.ndim == xs.ndim - 1 and leaf.shape[:-1] == xs.shape[1:-1]:
             return like_inputs(leaf, xs, time_axes=1)
         return leaf
 
     return vary_like(jax.tree.map(placed, h0), params, xs, others)
+
+
+def check_unroll(unroll: Any, length: Any) -> int:
+    """The number of steps per iteration; raises `ValueError` if it cannot be told to fit T."""
+    steps = check_size("unroll", unroll)
+    if steps > 1 and is_symbolic(length):
+        raise ValueError(
+            f"unroll is {steps}, but must be 1, because T = {length} is a dimension variable."
+        )
+    return steps
 
 
 def detached(h_last: Any, h0: Any, xs: Any) -> Any:

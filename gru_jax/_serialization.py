@@ -1,12 +1,12 @@
 """How `jax.export` and Flax store our classes."""
 
+import contextlib
 import dataclasses
 import importlib.abc
 import importlib.machinery
 import importlib.util
 import json
 import sys
-from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
@@ -33,7 +33,7 @@ _DATACLASSES: tuple[type[Any], ...] = (
 _FLAX = "flax.serialization"
 
 
-def register() -> None:
+def _register() -> None:
     """Registers our classes with `jax.export`, and with Flax when that is imported."""
     for cls in _DATACLASSES:
         jax.export.register_pytree_node_serialization(
@@ -104,7 +104,7 @@ class _WhenFlaxIsImported(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     _spec: importlib.machinery.ModuleSpec | None = None
 
     def find_spec(
-        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+        self, name: str, path: Any, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
         if name != _FLAX or self not in sys.meta_path:
             return None
@@ -122,3 +122,7 @@ class _WhenFlaxIsImported(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         module.__spec__, module.__loader__ = self._spec, self._spec.loader
         self._spec.loader.exec_module(module)
         _register_flax(module)
+
+
+with contextlib.suppress(ValueError):  # a notebook that imports the library anew: names are taken
+    _register()

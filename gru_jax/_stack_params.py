@@ -102,7 +102,7 @@ def init_gru_stack(
         else:
             layers.append(init(layer_key, input_size, hidden_size, **options))
         input_size = hidden_size * (2 if bidirectional else 1)
-    return GRUStack(tuple(layers))
+    return check_stack(GRUStack(tuple(layers)))
 
 
 def check_stack(stack: Any) -> GRUStack:
@@ -113,7 +113,8 @@ def check_stack(stack: Any) -> GRUStack:
     if not isinstance(stack.layers, tuple | list) or not stack.layers:
         raise ValueError(f"stack.layers is {stack.layers!r}, but must be a tuple of layers.")
     for i, layer in enumerate(stack.layers):
-        if not jax.tree.leaves(layer):
+        leaves = jax.tree.leaves(layer)
+        if not any(isinstance(leaf, jax.Array | np.ndarray) for leaf in leaves):
             raise ValueError(f"stack.layers[{i}] is {kind(layer)}, but must be parameters.")
     result: GRUStack = jax.tree.map(
         lambda x: jnp.asarray(x) if isinstance(x, np.ndarray) else x, stack

@@ -12,6 +12,17 @@ _JITTED = type(jax.jit(lambda: None))
 _CONSTANTS = (
     bool | int | float | complex | str | type | ModuleType | GenericAlias | UnionType | None
 )
+_NUMBERS = bool | int | float | complex | str | None
+_FIXED_PACKAGES = {
+    "jax",
+    "numpy",
+    "gru_jax",
+    "math",
+    "functools",
+    "builtins",
+    "typing",
+    "collections",
+}
 _TRANSFORMED = _JITTED | jax.custom_jvp | jax.custom_vjp
 
 
@@ -46,7 +57,7 @@ def once(function: Callable[..., Any], params: Any = ()) -> Once | None:
 
 def _key(function: object, seen: set[int]) -> Iterator[Hashable]:
     """The code and the captured constants; raises `TypeError` for what may change."""
-    if isinstance(function, _TRANSFORMED) or _is_pure(function):
+    if isinstance(function, _JITTED) or _is_pure(function):
         yield function
         return
     if not isinstance(function, FunctionType):
@@ -54,26 +65,38 @@ def _key(function: object, seen: set[int]) -> Iterator[Hashable]:
     yield function.__code__
     if id(function) in seen:
         return
+    if set(vars(function)) - {"__wrapped__"}:  # attributes, which may change
+        raise TypeError
     seen.add(id(function))
     cells = [cell.cell_contents for cell in function.__closure__ or ()]
     defaults = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
     names = {name for code in _codes(function.__code__) for name in code.co_names}
     found = [function.__globals__[name] for name in sorted(names & set(function.__globals__))]
     for value in (*cells, *defaults, *found):
-        if isinstance(value, _CONSTANTS):
-            yield type(value), value
+        if isinstance(value, _CONSTANTS) and _is_fixed(value):
+            yield type(value), value, repr(value)  # 0.0 and -0.0 are equal
         elif isinstance(value, FunctionType | _TRANSFORMED):
             yield from _key(value, seen)
-        elif isinstance(value, tuple) and all(isinstance(v, _CONSTANTS) for v in value):
-            yield value
+        elif isinstance(value, tuple) and all(isinstance(v, _NUMBERS) for v in value):
+            yield value, repr(value)
         else:
             raise TypeError
+
+
+def _is_fixed(value: object) -> bool:
+    """Whether a module, or a class, is one whose attributes nobody changes: a user's may change."""
+    if isinstance(value, ModuleType | type):
+        name = value.__name__ if isinstance(value, ModuleType) else value.__module__
+        return name.partition(".")[0] in _FIXED_PACKAGES
+    return True
 
 
 def _is_pure(function: object) -> bool:
     """Whether a function is JAX's or ours, and captures nothing."""
     root = str(getattr(function, "__module__", None)).partition(".")[0]
-    return root in ("jax", "gru_jax") and getattr(function, "__closure__", ()) is None
+    transformed = isinstance(function, jax.custom_jvp | jax.custom_vjp)
+    captures = not transformed and getattr(function, "__closure__", ()) is not None
+    return root in ("jax", "gru_jax") and not captures
 
 
 def _codes(code: CodeType) -> Iterator[CodeType]:

@@ -1,5 +1,6 @@
 """What the layers of both of Flax' interfaces do."""
 
+import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,6 +13,9 @@ from .._fast import gru_unroll
 from .._masks import sequence_mask
 from .._params import GRUParams
 from .._state import like_inputs
+
+_SHAPES = (3,), (2, 3), (1, 2, 3)  # a function may depend on the batch axes, and on the dtype
+_DTYPES = jnp.float32, jnp.bfloat16, jnp.float16
 
 
 class Call(NamedTuple):
@@ -61,10 +65,13 @@ def _is_same(function: Callable[..., Any], standard: Callable[..., Any]) -> bool
     if function is standard:
         return True
     try:
-        programs = [str(jax.make_jaxpr(f)(jnp.ones(2))) for f in (function, standard)]
+        for shape, dtype in itertools.product(_SHAPES, _DTYPES):
+            probe = jnp.ones(shape, dtype)
+            if str(jax.make_jaxpr(function)(probe)) != str(jax.make_jaxpr(standard)(probe)):
+                return False
     except Exception:  # whatever a user's function raises on an array, it is not the standard one
         return False
-    return programs[0] == programs[1]
+    return True
 
 
 def check_inputs(inputs: Any, features: int, time_major: bool) -> jax.Array:
@@ -74,6 +81,14 @@ def check_inputs(inputs: Any, features: int, time_major: bool) -> jax.Array:
         meaning = "(T, *batch, I)" if time_major else "(*batch, T, I)"
         size = f" with I = {features}" if features else ""
         raise ValueError(f"inputs has shape {array.shape}, but must have {meaning}{size}.")
+    if jnp.issubdtype(array.dtype, jnp.complexfloating):
+        raise ValueError(f"inputs is {array.dtype}, but must be real.")
+    return array
+
+
+def _check_floating(name: str, array: jax.Array) -> jax.Array:
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise ValueError(f"{name} is {array.dtype}, but must be a floating dtype.")
     return array
 
 
@@ -85,16 +100,25 @@ def unroll(params: GRUParams, carry: jax.Array, inputs: jax.Array, dtype: Any, c
     xs, resets, mask = inputs, call.resets, None
     if not call.time_major:
         xs = jnp.moveaxis(inputs, -2, 0)
-        resets = None if resets is None else jnp.moveaxis(as_array("resets", resets), -1, 0)
+        if resets is not None:
+            resets = as_array("resets", resets)
+            check_shape("resets", resets, inputs.shape[:-1], "(*batch, T)")
+            resets = jnp.moveaxis(resets, -1, 0)
+    lengths = None
     if call.seq_lengths is not None:
-        lengths = as_array("seq_lengths", call.seq_lengths)
-        check_shape("seq_lengths", lengths, xs.shape[1:-1], "(*batch)")
+        given = as_array("seq_lengths", call.seq_lengths)
+        check_shape("seq_lengths", given, xs.shape[1:-1], "(*batch)")
+        if not jnp.issubdtype(given.dtype, jnp.integer):
+            raise ValueError(f"seq_lengths is {given.dtype}, but must be integers.")
         mask = sequence_mask(call.seq_lengths, xs.shape[0])
+        lengths = jnp.sum(mask, axis=0, dtype=jnp.int32)  # none above T
     check_shape("initial_carry", carry, (*xs.shape[1:-1], params.hidden_size), "(*batch, H)")
+    _check_floating("initial_carry", carry)
     carry = carry.astype(jnp.promote_types(carry.dtype, dtype))
     reset_state = call.reset_state
     if reset_state is not None:
-        reset_state = as_array("reset_state", reset_state).astype(carry.dtype)
+        reset_state = _check_floating("reset_state", as_array("reset_state", reset_state))
+        reset_state = reset_state.astype(carry.dtype)
     h_last, hs = gru_unroll(
         params,
         like_inputs(carry, xs, time_axes=1),
@@ -107,6 +131,6 @@ def unroll(params: GRUParams, carry: jax.Array, inputs: jax.Array, dtype: Any, c
     )
     if call.reverse and not call.keep_order:
         with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
-            hs = flip_sequences(hs, call.seq_lengths, num_batch_dims=xs.ndim - 2, time_major=True)
+            hs = flip_sequences(hs, lengths, num_batch_dims=xs.ndim - 2, time_major=True)
     hs = hs if call.time_major else jnp.moveaxis(hs, 0, -2)
     return (h_last, hs) if call.return_carry else hs

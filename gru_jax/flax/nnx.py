@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 from flax import nnx
+from flax.nnx.nn import dtypes
 
 from ..convert import from_nnx
 from ._unroll import arguments, check_cell, check_inputs, check_no_resets, is_standard, unroll
@@ -30,6 +31,7 @@ class RNN(nnx.RNN):
 
     >>> import jax.numpy as jnp
     >>> from flax import nnx
+    from flax.nnx.nn import dtypes
     >>> from gru_jax.flax.nnx import RNN
     >>> layer = RNN(nnx.GRUCell(3, 5, rngs=nnx.Rngs(0)))
     >>> layer(jnp.ones((2, 7, 3))).shape  # [B, T, I]
@@ -68,7 +70,9 @@ class RNN(nnx.RNN):
         inputs = check_inputs(inputs, params.input_size, call.time_major)
         if initial_carry is None:
             first = inputs.shape[1:] if call.time_major else (*inputs.shape[:-2], inputs.shape[-1])
-            initial_carry = self.cell.initialize_carry(first, rngs or self.rngs)
+            rngs = self.rngs if rngs is None else rngs
+            rngs = rngs.carry.fork() if isinstance(rngs, nnx.Rngs) else rngs  # as Flax does
+            initial_carry = self.cell.initialize_carry(first, rngs)
         return unroll(params, initial_carry, inputs, self.cell.dtype, call)
 
 
@@ -77,7 +81,7 @@ def _weights(cell: nnx.GRUCell) -> dict[str, dict[str, Any]] | None:
 
     Read by attribute, not by type: a variable may be frozen by being none of `nnx.Param`.
     """
-    if _is_plain(cell.dense_i) and _is_plain(cell.dense_h):
+    if all(_is_plain(layer, cell) for layer in (cell.dense_i, cell.dense_h)):
         kernels = {name: {"kernel": getattr(cell, name).kernel[...]} for name in _LAYERS}
         if cell.dense_i.bias is not None and cell.dense_h.bias is None:
             kernels["dense_i"]["bias"] = cell.dense_i.bias[...]
@@ -88,10 +92,12 @@ def _weights(cell: nnx.GRUCell) -> dict[str, dict[str, Any]] | None:
 _LAYERS = "dense_i", "dense_h"
 
 
-def _is_plain(layer: Any) -> bool:
+def _is_plain(layer: Any, cell: nnx.GRUCell) -> bool:
     return (
         type(layer) is nnx.Linear
         and layer.dot_general is jax.lax.dot_general
         and layer.precision is None
+        and layer.dtype == cell.dtype
+        and layer.promote_dtype is dtypes.promote_dtype
         and layer.preferred_element_type is None
     )
