@@ -7,7 +7,7 @@ in layers, and `zero_state(params)` is where each begins. Matrices act from the 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, SupportsIndex
 
 import jax
 import jax.numpy as jnp
@@ -72,7 +72,11 @@ class MGUParams:
 
 
 def init_rnn(
-    key: jax.Array, input_size: int, hidden_size: int, *, dtype: DTypeLike = jnp.float32
+    key: jax.Array,
+    input_size: SupportsIndex,
+    hidden_size: SupportsIndex,
+    *,
+    dtype: DTypeLike = jnp.float32,
 ) -> RNNParams:
     """Draws a tanh RNN: w_x lecun normal, w_h orthogonal, b zero. The key is consumed.
 
@@ -81,11 +85,15 @@ def init_rnn(
     (3, 5)
     """
     w_x, w_h = draw_matrices(key, input_size, hidden_size, 1, dtype)
-    return RNNParams(w_x, w_h, jnp.zeros(hidden_size, dtype))
+    return RNNParams(w_x, w_h, jnp.zeros(w_h.shape[1], dtype))
 
 
 def init_mgu(
-    key: jax.Array, input_size: int, hidden_size: int, *, dtype: DTypeLike = jnp.float32
+    key: jax.Array,
+    input_size: SupportsIndex,
+    hidden_size: SupportsIndex,
+    *,
+    dtype: DTypeLike = jnp.float32,
 ) -> MGUParams:
     """Draws a minimal gated unit: w_x lecun normal, w_h orthogonal per gate, b zero.
 
@@ -96,7 +104,7 @@ def init_mgu(
     (3, 10)
     """
     w_x, w_h = draw_matrices(key, input_size, hidden_size, 2, dtype)
-    return MGUParams(w_x, w_h, jnp.zeros(2 * hidden_size, dtype))
+    return MGUParams(w_x, w_h, jnp.zeros(w_h.shape[1], dtype))
 
 
 def rnn_step(

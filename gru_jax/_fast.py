@@ -1,7 +1,7 @@
 """`gru_unroll`: the GRU over time, with masks, resets and direction."""
 
 from functools import partial
-from typing import Any
+from typing import Any, SupportsIndex
 
 import jax
 from jax.typing import ArrayLike
@@ -33,7 +33,7 @@ def gru_unroll(
     reset_state: ArrayLike | None = None,
     reverse: bool = False,
     save: Save = "gates",
-    unroll: int = 1,
+    unroll: SupportsIndex = 1,
     state_scale: ArrayLike | None = None,
     unit_mask: ArrayLike | None = None,
 ) -> tuple[jax.Array, jax.Array]:

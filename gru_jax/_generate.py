@@ -1,8 +1,8 @@
 """Sequences generated one step at a time."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, SupportsIndex
 
 import jax
 import jax.numpy as jnp
@@ -21,11 +21,11 @@ def generate(
     step: Callable[[Any, Any, jax.Array], tuple[Any, jax.Array]],
     params: Any,
     h0: Any,
-    prompt: ArrayLike,
-    length: int,
+    prompt: ArrayLike | Sequence[Any],
+    length: SupportsIndex,
     *,
     temperature: ArrayLike = 1.0,
-    top_k: int | None = None,
+    top_k: SupportsIndex | None = None,
     sample: Callable[[jax.Array, jax.Array], jax.Array] = jax.random.categorical,
 ) -> tuple[Any, jax.Array]:
     """Samples tokens one after the other, each fed back as the next input, in one scan.

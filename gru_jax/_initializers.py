@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, SupportsIndex
 
 import jax
 import jax.numpy as jnp
@@ -75,7 +75,11 @@ PRESETS: dict[str, Initializers] = {
 
 
 def draw_matrices(
-    key: jax.Array, input_size: int, hidden_size: int, gates: int, dtype: DTypeLike
+    key: jax.Array,
+    input_size: SupportsIndex,
+    hidden_size: SupportsIndex,
+    gates: int,
+    dtype: DTypeLike,
 ) -> tuple[jax.Array, jax.Array]:
     """Flax's initialisation: input weights lecun normal, recurrent weights orthogonal per gate."""
     key = check_key("key", key)

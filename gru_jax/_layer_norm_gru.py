@@ -1,7 +1,7 @@
 """The GRU with layer normalisation, in the two forms that are in use."""
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, SupportsIndex
 
 import jax
 import jax.numpy as jnp
@@ -63,8 +63,8 @@ jax.tree_util.register_pytree_with_keys(
 
 def init_layer_norm_gru(
     key: jax.Array,
-    input_size: int,
-    hidden_size: int,
+    input_size: SupportsIndex,
+    hidden_size: SupportsIndex,
     *,
     norm: Literal["apart", "together"] = "apart",
     dtype: DTypeLike = jnp.float32,

@@ -1,7 +1,7 @@
 """The LSTM, a relative of the GRU: parameters, an initialiser and a step, in plain JAX."""
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, SupportsIndex
 
 import jax
 import jax.numpy as jnp
@@ -53,7 +53,11 @@ class LSTMState(NamedTuple):
 
 
 def init_lstm(
-    key: jax.Array, input_size: int, hidden_size: int, *, dtype: DTypeLike = jnp.float32
+    key: jax.Array,
+    input_size: SupportsIndex,
+    hidden_size: SupportsIndex,
+    *,
+    dtype: DTypeLike = jnp.float32,
 ) -> LSTMParams:
     """Draws an LSTM: w_x lecun normal, w_h orthogonal per gate, b zero but 1 for f.
 
@@ -64,7 +68,7 @@ def init_lstm(
     (3, 20)
     """
     w_x, w_h = draw_matrices(key, input_size, hidden_size, 4, dtype)
-    b = jnp.repeat(jnp.array([0, 1, 0, 0], dtype), hidden_size)
+    b = jnp.repeat(jnp.array([0, 1, 0, 0], dtype), w_h.shape[0])
     return LSTMParams(w_x, w_h, b)
 
 

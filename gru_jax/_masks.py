@@ -25,7 +25,7 @@ def resets_from_behind(mask: jax.Array | None, resets: jax.Array) -> jax.Array:
     return (later > episodes) & (later < none)
 
 
-def sequence_mask(lengths: ArrayLike | Sequence[Any], max_length: int) -> jax.Array:
+def sequence_mask(lengths: ArrayLike | Sequence[Any], max_length: Any) -> jax.Array:
     """The mask of right-padded sequences: True at t where t < length.
 
     Args:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, SupportsIndex
 
 import jax
 import jax.numpy as jnp
@@ -51,7 +51,11 @@ class MinGRUParams:
 
 
 def init_min_gru(
-    key: jax.Array, input_size: int, hidden_size: int, *, dtype: DTypeLike = jnp.float32
+    key: jax.Array,
+    input_size: SupportsIndex,
+    hidden_size: SupportsIndex,
+    *,
+    dtype: DTypeLike = jnp.float32,
 ) -> MinGRUParams:
     """Draws a minGRU: w_x lecun normal, b zero. The key is consumed.
 

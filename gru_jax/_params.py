@@ -1,7 +1,7 @@
 """The parameters of a GRU and their initialisation."""
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, SupportsIndex
 
 import jax
 import jax.numpy as jnp
@@ -88,8 +88,8 @@ def check_gru(value: Any) -> GRUParams:
 
 def init_gru(
     key: jax.Array,
-    input_size: int,
-    hidden_size: int,
+    input_size: SupportsIndex,
+    hidden_size: SupportsIndex,
     *,
     reset: Reset | None = None,
     bias: bool = True,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import SupportsIndex
 
 import jax
 import jax.numpy as jnp
@@ -42,8 +43,8 @@ class ReadoutParams:
 
 def init_readout(
     key: jax.Array,
-    hidden_size: int,
-    output_size: int,
+    hidden_size: SupportsIndex,
+    output_size: SupportsIndex,
     *,
     bias: bool = True,
     dtype: DTypeLike = jnp.float32,

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, SupportsIndex
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +30,7 @@ def unroll(
     resets: ArrayLike | None = None,
     reset_state: Any = None,
     reverse: bool = False,
-    unroll: int = 1,
+    unroll: SupportsIndex = 1,
 ) -> tuple[Any, Any]:
     """Runs `h = step(params, h, x)` over a sequence, in one `jax.lax.scan`.
 

@@ -1,7 +1,7 @@
 """Layers and directions: GRUs, or any other cells, on top of each other."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, SupportsFloat
 
 import jax
 import jax.numpy as jnp
@@ -34,7 +34,7 @@ def gru_stack_step(
     reset_state: Sequence[Any] | None = None,
     step: Step = gru_step,
     residual: bool = False,
-    zoneout: float = 0.0,
+    zoneout: SupportsFloat = 0.0,
 ) -> tuple[tuple[Any, ...], jax.Array]:
     """One step of every layer, for streams: as `gru_stack_unroll` without a key, step by step.
 
@@ -98,10 +98,10 @@ def gru_stack_unroll(
     reset_state: Sequence[Any] | None = None,
     step: Step = gru_step,
     residual: bool = False,
-    dropout: float = 0.0,
-    input_dropout: float = 0.0,
-    recurrent_dropout: float = 0.0,
-    zoneout: float = 0.0,
+    dropout: SupportsFloat = 0.0,
+    input_dropout: SupportsFloat = 0.0,
+    recurrent_dropout: SupportsFloat = 0.0,
+    zoneout: SupportsFloat = 0.0,
     key: jax.Array | None = None,
     save: Save = "gates",
 ) -> tuple[tuple[Any, ...], jax.Array]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, SupportsIndex
 
 import jax
 import jax.numpy as jnp
@@ -51,8 +51,8 @@ class GRUStack:
 
 def init_gru_stack(
     key: jax.Array,
-    input_size: int,
-    hidden_sizes: Sequence[int],
+    input_size: SupportsIndex,
+    hidden_sizes: Sequence[SupportsIndex] | np.ndarray,
     *,
     bidirectional: bool = False,
     init: Callable[..., Any] = init_gru,
@@ -84,7 +84,12 @@ def init_gru_stack(
     input_size = check_size("input_size", input_size)
     check_bool("bidirectional", bidirectional)
     check_callable("init", init, "(key, input_size, hidden_size, **options) -> params")
-    if np.ndim(hidden_sizes) != 1:
+    try:
+        given: Any = hidden_sizes
+        is_sequence = np.ndim(given) == 1
+    except ValueError:  # ragged
+        is_sequence = False
+    if not is_sequence:
         raise ValueError(
             f"hidden_sizes is {hidden_sizes!r}, but must be a sequence with a size for each layer, "
             "such as (64,), or (64,) * num_layers."

@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ._checks import as_array, check_sizes, kind
 from ._ops import spread
@@ -12,7 +13,7 @@ from ._ops import spread
 Tree = TypeVar("Tree")
 
 
-def zero_state(params: Any, batch_shape: Sequence[int] = ()) -> Any:
+def zero_state(params: Any, batch_shape: Sequence[Any] | np.ndarray = ()) -> Any:
     """Returns the zero state `[*batch_shape, H]` in the parameters' dtype.
 
     Args:

@@ -51,6 +51,9 @@ LINEN = {
     "own sigmoid": lambda: nn.GRUCell(H, gate_fn=sigmoid),
     "relu": lambda: nn.GRUCell(H, activation_fn=nn.relu),
     "derived": lambda: HalfGRUCell(H),
+    "depends on axes": lambda: nn.GRUCell(
+        H, gate_fn=lambda x: jax.nn.sigmoid(x) if x.ndim == 1 else sigmoid(x)
+    ),
     "wrapped": lambda: nn.GRUCell(H, gate_fn=lambda x: jax.nn.sigmoid(x), activation_fn=nn.tanh),
     "copied": lambda: copy.deepcopy(nn.GRUCell(H)),
     "partitioned": lambda: nn.GRUCell(
@@ -83,7 +86,7 @@ def test_linen_cells(name, monkeypatch):
     keywords = {"return_carry": True, "reverse": True, "keep_order": True}
     actual = ours.apply(variables, XS, **keywords)
     assert_close(actual, theirs.apply(expected, XS, **keywords))
-    assert bool(calls) == (name not in ("own sigmoid", "relu", "derived"))
+    assert bool(calls) == (name not in ("own sigmoid", "relu", "derived", "depends on axes"))
     both = nn.Bidirectional(gru_jax.flax.linen.RNN(LINEN[name]()), ours.copy())
     assert both.init_with_output(jax.random.key(0), XS)[0].shape == (B, T, 2 * H)
 
@@ -105,7 +108,13 @@ def with_bias(cell):
     cell.dense_h.use_bias = True
 
 
+def other_promotion(cell):
+    promote = cell.dense_i.promote_dtype
+    cell.dense_i.promote_dtype = lambda arrays, **k: promote([2 * arrays[0], *arrays[1:]], **k)
+
+
 NNX = {
+    "other promotion": (nnx.GRUCell, {}, other_promotion),
     "standard": (nnx.GRUCell, {}, lambda cell: None),
     "own sigmoid": (nnx.GRUCell, {"gate_fn": sigmoid}, lambda cell: None),
     "derived": (HalfNnxCell, {}, lambda cell: None),
@@ -162,6 +171,14 @@ def test_resets(interface, time_major, state):
     assert_close((carry, swap(ys)), (h, jnp.stack(outputs, axis=1)))
 
 
+@pytest.mark.parametrize("lengths", [[6, 4, 0, 2], np.array([9, 4, 0, 2])])
+def test_lengths_of_a_reversed_sequence(lengths):
+    """As a list, and beyond the end, which counts as the end."""
+    layer = gru_jax.flax.nnx.RNN(nnx.GRUCell(I, H, rngs=nnx.Rngs(0)), reverse=True)
+    expected = layer(XS, seq_lengths=jnp.array([6, 4, 0, 2]))
+    assert_close(layer(XS, seq_lengths=lengths), expected, rtol=0, atol=0)
+
+
 def test_lengths_in_a_narrow_dtype():
     """Step numbers beyond what the dtype counts to."""
     long = jnp.ones((2, 300, I))
@@ -195,7 +212,12 @@ def test_export_with_open_shapes(reverse):
     [
         ({"seq_lengths": np.array([1, 2])}, r"seq_lengths has shape \(2,\), but must have \(4,\)"),
         ({"seq_lengths": np.array([1, 2, -1, 0])}, "lengths has -1"),
-        ({"resets": RESETS.T}, r"resets has shape \(4, 6\), but must have \(6, 4\)"),
+        ({"resets": RESETS.T}, r"resets has shape \(6, 4\), but must have \(4, 6\)"),
+        ({"resets": True}, r"resets has shape \(\), but must have \(4, 6\)"),
+        ({"seq_lengths": np.ones(4)}, "seq_lengths is float32, but must be integers"),
+        ({"initial_carry": "zeros"}, "initial_carry is a str, but must be an array"),
+        ({"initial_carry": jnp.zeros((B, H), int)}, "initial_carry is int32, but must be floating"),
+        ({"inputs": XS.astype(complex)}, "inputs is complex64, but must be real"),
         ({"reset_state": jnp.zeros(H)}, "reset_state is given, but resets is None"),
         ({"reverse": 1}, "reverse is 1, but must be True or False"),
         ({"time_major": "yes"}, "time_major is 'yes', but must be True or False"),

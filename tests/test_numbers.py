@@ -173,6 +173,23 @@ def test_a_first_state_does_not_cross_a_reset(name, bad, reverse):
         assert_close(actual, expected, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("reverse", [False, True])
+def test_nothing_reaches_the_gradient_of_a_learned_state(reverse):
+    """NaN in one row, or in one episode, beside a reset in another."""
+    params, step, h0, xs = cell("min_gru")
+    xs = xs.at[2, 1].set(jnp.nan)
+    resets = jnp.zeros((T, B), bool).at[jnp.array([0, 2, 4]), jnp.array([0, 0, 1])].set(True)
+
+    def loss(run, fresh):
+        hs = run(params, h0, xs, resets=resets, reset_state=fresh, reverse=reverse)[1]
+        return jnp.sum(jnp.delete(hs, 1, axis=1) ** 2)
+
+    runs = gru_jax.min_gru_unroll, partial(gru_jax.unroll, step)
+    actual, expected = (jax.grad(partial(loss, run))(jnp.ones(H)) for run in runs)
+    assert jnp.all(jnp.isfinite(expected))
+    assert_close(actual, expected, atol=1e-5)
+
+
 def test_a_float16_overflow_stays_in_its_episode():
     params = gru_jax.MinGRUParams(jnp.full((1, 2), 10, jnp.float16), jnp.zeros(2, jnp.float16))
     xs = jnp.array([[0.1], [6e4], [0.1], [0.1]], jnp.float16)

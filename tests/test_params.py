@@ -6,6 +6,7 @@ import math
 import chex
 import jax
 import jax.numpy as jnp
+import ml_dtypes
 import numpy as np
 import pytest
 from common import H, I, random_params
@@ -54,6 +55,22 @@ def test_initialisers_of_a_wrong_shape_are_refused(name):
         gru_jax.init_gru(
             jax.random.key(0), I, H, reset="after", **{name: lambda key, shape, dtype: jnp.ones(2)}
         )
+
+
+@pytest.mark.parametrize(
+    "dtype", [np.float32, np.float16, np.dtype("float32"), "float32", ml_dtypes.bfloat16]
+)
+def test_every_way_to_say_a_dtype(dtype):
+    assert gru_jax.init_gru(jax.random.key(0), I, H, dtype=dtype).w_x.dtype == jnp.dtype(dtype)
+    assert gru_jax.init_lstm(jax.random.key(0), I, H, dtype=dtype).w_x.dtype == jnp.dtype(dtype)
+
+
+@pytest.mark.parametrize(
+    "options", [{"b_init": jnp.ones, "bias": False}, {"b_hn_init": jnp.ones, "reset": "before"}]
+)
+def test_initialisers_that_would_do_nothing_are_refused(options):
+    with pytest.raises(ValueError, match=r"b_(hn_)?init is given, but"):
+        gru_jax.init_gru(jax.random.key(0), I, H, **options)
 
 
 def test_float64():

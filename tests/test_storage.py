@@ -40,6 +40,23 @@ def test_orbax_restores_into_the_same_reset_only(reset, bias, tmp_path):
             checkpointer.restore(tmp_path / "gru", other)
 
 
+@pytest.mark.parametrize("norm", ["apart", "together"])
+def test_orbax_restores_into_the_same_norm_only(norm, tmp_path):
+    ocp = pytest.importorskip("orbax.checkpoint")
+    both = {
+        each: gru_jax.init_layer_norm_gru(jax.random.key(0), I, H, norm=each)
+        for each in ("apart", "together")
+    }
+    params = both.pop(norm)
+    (other,) = both.values()
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(tmp_path / "gru", params)
+        checkpointer.wait_until_finished()
+        assert_close(checkpointer.restore(tmp_path / "gru", params), params, rtol=0, atol=0)
+        with pytest.raises(ValueError, match="gain_h"):
+            checkpointer.restore(tmp_path / "gru", other)
+
+
 def test_only_after_has_a_leaf_for_its_bias():
     """The names of a checkpoint's leaves tell the two resets apart, without biases too."""
     before, after = (random_params(reset=reset, bias=False) for reset in ("before", "after"))
@@ -81,6 +98,18 @@ def test_flax_stores_our_classes_whichever_is_imported_first(first):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_library_is_imported_anew():
+    """As a notebook's autoreload does."""
+    code = (
+        "import gru_jax, importlib, sys\n"
+        "importlib.reload(gru_jax)\n"
+        "for name in [name for name in sys.modules if name.startswith('gru_jax')]:\n"
+        "    del sys.modules[name]\n"
+        "import gru_jax\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_flax_restores_every_class_into_its_own_kind_only():

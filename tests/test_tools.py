@@ -67,6 +67,9 @@ def test_export_with_an_open_batch_and_chunks():
     assert_close(exported(gradient, h0, xs, time=str(T))(h0, xs), gradient(h0, xs), rtol=1e-5)
     with pytest.raises(ValueError, match=r'save is "chunks", but T = t is a dimension variable'):
         exported(gradient, h0, xs)
+    for run in (gru_jax.gru_unroll, partial(gru_jax.unroll, gru_jax.gru_step)):
+        with pytest.raises(ValueError, match="unroll is 2, but must be 1, because T = t is"):
+            exported(lambda h0, xs, run=run: run(GRU, h0, xs, unroll=2), h0, xs)
 
 
 @EACH
@@ -285,6 +288,17 @@ def test_what_a_step_captures_may_change():
 
     model, scale, weights, numbers = Model(), 1.0, jnp.ones(()), {"scale": 1.0}
 
+    def attribute():
+        return None
+
+    attribute.scale = 1.0
+
+    @jax.custom_jvp
+    def scaled(x):
+        return x * numbers["scale"]
+
+    scaled.defjvps(lambda t, ans, x: t)
+
     def by_closure(params, h, x):
         return scale * gru_jax.gru_step(params, h, x)
 
@@ -295,9 +309,13 @@ def test_what_a_step_captures_may_change():
         lambda p, h, x: numbers["scale"] * gru_jax.gru_step(p, h, x),
         lambda p, h, x: model.step(p, h, x),
         partial(model.step),
+        lambda p, h, x: Model.scale * gru_jax.gru_step(p, h, x),
+        lambda p, h, x: attribute.scale * gru_jax.gru_step(p, h, x),
+        lambda p, h, x: scaled(gru_jax.gru_step(p, h, x)),
     ]
     ones = [gru_jax.unroll(step, GRU, h0, xs)[0] for step in steps]
     model.scale, scale, weights, numbers["scale"] = 0.0, 0.0, jnp.zeros(()), 0.0
+    Model.scale = attribute.scale = 0.0
     zeros = [gru_jax.unroll(step, GRU, h0, xs)[0] for step in steps]
     for one, zero in zip(ones, zeros, strict=True):
         assert jnp.any(one != 0)

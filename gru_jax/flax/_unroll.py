@@ -88,7 +88,7 @@ def check_inputs(inputs: Any, features: int, time_major: bool) -> jax.Array:
 
 def _check_floating(name: str, array: jax.Array) -> jax.Array:
     if not jnp.issubdtype(array.dtype, jnp.floating):
-        raise ValueError(f"{name} is {array.dtype}, but must be a floating dtype.")
+        raise ValueError(f"{name} is {array.dtype}, but must be floating.")
     return array
 
 
