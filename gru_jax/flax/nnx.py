@@ -31,7 +31,6 @@ class RNN(nnx.RNN):
 
     >>> import jax.numpy as jnp
     >>> from flax import nnx
-    from flax.nnx.nn import dtypes
     >>> from gru_jax.flax.nnx import RNN
     >>> layer = RNN(nnx.GRUCell(3, 5, rngs=nnx.Rngs(0)))
     >>> layer(jnp.ones((2, 7, 3))).shape  # [B, T, I]
