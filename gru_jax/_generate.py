@@ -122,10 +122,7 @@ def _check_temperature(temperature: Any, batch_shape: tuple[Any, ...]) -> tuple[
             f"temperature is {array.dtype} of shape {array.shape}, but must be a real number, or "
             f"one for each row {batch_shape}."
         )
-    if isinstance(array, jax.core.Tracer):
-        known = None if isinstance(temperature, jax.core.Tracer) else np.asarray(temperature)
-    else:
-        known = np.asarray(temperature)
+    known = None if isinstance(temperature, jax.core.Tracer) else np.asarray(temperature)
     if known is not None and not np.all(known >= 0):
         raise ValueError(f"temperature is {temperature}, but must be at least 0.")
     greedy = known is not None and not known.any()

@@ -12,7 +12,6 @@ from .._checks import as_array, check_bool, check_shape
 from .._fast import gru_unroll
 from .._masks import sequence_mask
 from .._params import GRUParams
-from .._state import like_inputs
 
 _SHAPES = (3,), (2, 3), (1, 2, 3)  # a function may depend on the batch axes, and on the dtype
 _DTYPES = jnp.float32, jnp.bfloat16, jnp.float16
@@ -121,7 +120,7 @@ def unroll(params: GRUParams, carry: jax.Array, inputs: jax.Array, dtype: Any, c
         reset_state = reset_state.astype(carry.dtype)
     h_last, hs = gru_unroll(
         params,
-        like_inputs(carry, xs, time_axes=1),
+        carry,
         xs,
         mask=mask,
         resets=resets,
