@@ -2,37 +2,64 @@
 
 from . import _serialization as _serialization
 from . import convert as convert
-from ._cell import gru_step as gru_step
-from ._cells import MGUParams as MGUParams
-from ._cells import RNNParams as RNNParams
-from ._cells import init_mgu as init_mgu
-from ._cells import init_rnn as init_rnn
-from ._cells import mgu_step as mgu_step
-from ._cells import rnn_step as rnn_step
-from ._fast import gru_unroll as gru_unroll
-from ._generate import generate as generate
-from ._layer_norm_gru import LayerNormGRUParams as LayerNormGRUParams
-from ._layer_norm_gru import init_layer_norm_gru as init_layer_norm_gru
-from ._layer_norm_gru import layer_norm_gru_step as layer_norm_gru_step
-from ._lstm import LSTMParams as LSTMParams
-from ._lstm import LSTMState as LSTMState
-from ._lstm import init_lstm as init_lstm
-from ._lstm import lstm_step as lstm_step
-from ._masks import sequence_mask as sequence_mask
-from ._min_gru import MinGRUParams as MinGRUParams
-from ._min_gru import init_min_gru as init_min_gru
-from ._min_gru import min_gru_step as min_gru_step
-from ._min_gru import min_gru_unroll as min_gru_unroll
-from ._params import GRUParams as GRUParams
-from ._params import init_gru as init_gru
-from ._readout import ReadoutParams as ReadoutParams
-from ._readout import generate_step as generate_step
-from ._readout import init_readout as init_readout
-from ._readout import readout as readout
-from ._scan import unroll as unroll
-from ._stack import gru_stack_step as gru_stack_step
-from ._stack import gru_stack_unroll as gru_stack_unroll
-from ._stack_params import Bidirectional as Bidirectional
-from ._stack_params import GRUStack as GRUStack
-from ._stack_params import init_gru_stack as init_gru_stack
-from ._state import zero_state as zero_state
+from ._generate import generate
+from ._masks import sequence_mask
+from ._readout import ReadoutParams, generate_step, init_readout, readout
+from ._scan import unroll
+from ._state import zero_state
+from .cells.gru import GRUParams, gru_step, init_gru
+from .cells.layer_norm_gru import LayerNormGRUParams, init_layer_norm_gru, layer_norm_gru_step
+from .cells.lstm import LSTMParams, LSTMState, init_lstm, lstm_step
+from .cells.mgu import MGUParams, init_mgu, mgu_step
+from .cells.min_gru import MinGRUParams, init_min_gru, min_gru_step
+from .cells.rnn import RNNParams, init_rnn, rnn_step
+from .recurrence.gru import gru_unroll
+from .recurrence.min_gru import min_gru_unroll
+from .stack.params import Bidirectional, GRUStack, init_gru_stack
+from .stack.unroll import gru_stack_step, gru_stack_unroll
+
+__version__ = "0.1.0"
+
+__all__ = (  # noqa: RUF022, by topic
+    # the GRU
+    "GRUParams",
+    "init_gru",
+    "gru_step",
+    "gru_unroll",
+    "zero_state",
+    # any cell over time
+    "unroll",
+    "sequence_mask",
+    # layers and directions
+    "GRUStack",
+    "Bidirectional",
+    "init_gru_stack",
+    "gru_stack_step",
+    "gru_stack_unroll",
+    # outputs and sampling
+    "ReadoutParams",
+    "init_readout",
+    "readout",
+    "generate_step",
+    "generate",
+    # other cells
+    "RNNParams",
+    "init_rnn",
+    "rnn_step",
+    "LSTMParams",
+    "LSTMState",
+    "init_lstm",
+    "lstm_step",
+    "MGUParams",
+    "init_mgu",
+    "mgu_step",
+    "LayerNormGRUParams",
+    "init_layer_norm_gru",
+    "layer_norm_gru_step",
+    "MinGRUParams",
+    "init_min_gru",
+    "min_gru_step",
+    "min_gru_unroll",
+    # weights of other frameworks
+    "convert",
+)

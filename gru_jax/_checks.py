@@ -1,16 +1,13 @@
 """Argument validation: every refusal names the argument, what it was and what it should be."""
 
-import dataclasses
 import operator
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike, DTypeLike
-
-Params = TypeVar("Params")
 
 
 def kind(value: object) -> str:
@@ -130,89 +127,6 @@ def check_shape(name: str, array: jax.Array, shape: tuple[Any, ...], meaning: st
         raise ValueError(f"{name} has shape {array.shape}, but must have {shape} = {meaning}.")
 
 
-def check_params(
-    params: Any, cls: type[Params], gates: int, vectors: Mapping[str, int], hint: str = ""
-) -> Params:
-    """The parameters of a cell as JAX arrays, checked against each other.
-
-    Not done when a cell's parameters are made, because transformations and checkpoint libraries
-    build pytrees whose leaves are no arrays.
-
-    Args:
-      params: what the user gave.
-      cls: what it must be: a dataclass with w_x `[I, gates · H]`, and w_h `[H, gates · H]` unless
-        the cell has no recurrent matrix.
-      gates: the number of gates.
-      vectors: the sizes of other entries, in H; each of them may be None.
-      hint: appended where `params` is of another class.
-    """
-    if not isinstance(params, cls):
-        raise ValueError(f"params is {kind(params)}, but must be a {cls.__name__}{hint}.")
-    arrays = {
-        field.name: as_array(f"params.{field.name}", getattr(params, field.name))
-        for field in dataclasses.fields(params)  # type: ignore[arg-type]
-        if not field.metadata.get("static") and getattr(params, field.name) is not None
-    }
-    first = "w_h" if hasattr(params, "w_h") else "w_x"
-    for name in {"w_x", first}:
-        if name not in arrays or arrays[name].ndim != 2:
-            found = f"has shape {arrays[name].shape}" if name in arrays else "is None"
-            raise ValueError(f"params.{name} {found}, but must be a matrix: use jax.vmap for more.")
-    matrix = arrays[first]
-    hidden = matrix.shape[0] if first == "w_h" else matrix.shape[1] // gates
-    width = gates * hidden
-    if matrix.shape[1] != width:
-        meaning = ("I", "H")[first == "w_h"]
-        raise ValueError(
-            f"params.{first} has shape {matrix.shape}, but must have ({meaning}, {_times(gates)})."
-        )
-    if arrays["w_x"].shape[1] != width:
-        raise ValueError(
-            f"params.w_x has shape {arrays['w_x'].shape}, but must have (I, {width}) = "
-            f"(I, {_times(gates)})."
-        )
-    for name, array in arrays.items():
-        if name in vectors:
-            n = vectors[name]
-            check_shape(f"params.{name}", array, (n * hidden,), f"({_times(n)},)")
-        if not jnp.issubdtype(array.dtype, jnp.floating):
-            raise ValueError(f"params.{name} is {array.dtype}, but must be a floating dtype.")
-        if array.dtype != matrix.dtype:
-            raise ValueError(
-                f"params.{name} is {array.dtype}, but params.{first} is {matrix.dtype}: "
-                "cast the parameters to one dtype."
-            )
-    if hidden < 1 or arrays["w_x"].shape[0] < 1:
-        raise ValueError(f"params.w_x has shape {arrays['w_x'].shape}, but sizes are at least 1.")
-    return dataclasses.replace(params, **arrays)  # type: ignore[type-var]
-
-
-def check_state(name: str, params: Any, h: jax.Array, batch_shape: tuple[Any, ...]) -> None:
-    """Raises `ValueError` for a state of the wrong shape, or too narrow a dtype to carry."""
-    check_shape(name, h, (*batch_shape, params.hidden_size), "(*batch, H)")
-    weights = params.w_x.dtype
-    wider = jnp.issubdtype(h.dtype, jnp.floating) and h.dtype.itemsize > weights.itemsize
-    if h.dtype != weights and not wider:
-        raise ValueError(
-            f"{name} is {h.dtype}, but must be {weights} like the parameters, or wider: "
-            f"use {name}.astype({weights})."
-        )
-
-
-def check_input(name: str, params: Any, x: jax.Array, time_axes: int) -> None:
-    """Raises `ValueError` for an input without its features, or not in the parameters' dtype."""
-    meaning = "(T, *batch, I)" if time_axes else "(*batch, I)"
-    if x.ndim <= time_axes or x.shape[-1] != params.input_size:
-        raise ValueError(
-            f"{name} has shape {x.shape}, but must have {meaning} with I = {params.input_size}."
-        )
-    if x.dtype != params.w_x.dtype:
-        raise ValueError(
-            f"{name} is {x.dtype}, but must be {params.w_x.dtype} like the parameters: "
-            f"use {name}.astype({params.w_x.dtype})."
-        )
-
-
 def as_array(name: str, value: ArrayLike | Sequence[Any]) -> jax.Array:
     """Converts an argument, naming it where it is no array of numbers or keys."""
     try:
@@ -244,10 +158,6 @@ def check_flags(
             f"{time}nothing is broadcast."
         )
     return flags
-
-
-def _times(n: int) -> str:
-    return f"{n}H" if n > 1 else "H"
 
 
 def _value(value: object) -> str:

@@ -1,4 +1,4 @@
-"""Sequences generated one step at a time."""
+"""Autoregressive sampling."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -47,7 +47,8 @@ def generate(
       length: the number of new tokens, a Python integer.
       temperature: divides the logits: a number, or `[...]` with one for each row. Zero takes the
         most probable token, and so does a traced one that is negative or NaN.
-      top_k: keep only the k largest logits (and any equal to the smallest of them).
+      top_k: keep only the k largest logits (and any equal to the smallest of them); a number of
+        tokens.
       sample: `(key, logits) -> tokens`, applied to what temperature and top_k have left.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Masks from lengths, and resets for the way back."""
+"""Masks from lengths, and resets for the backward direction."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,8 +11,8 @@ from jax.typing import ArrayLike
 from ._checks import as_array, check_size, is_symbolic, kind
 
 
-def resets_from_behind(mask: jax.Array | None, resets: jax.Array) -> jax.Array:
-    """The resets for travelling backwards between the same episodes.
+def backward_resets(mask: jax.Array | None, resets: jax.Array) -> jax.Array:
+    """The resets for running backwards over the same episodes.
 
     A step needs one where the next unmasked step has one. An episode's number grows with each
     reset, so that the next unmasked step's is the smallest of the unmasked ones to come.
@@ -31,7 +31,7 @@ def sequence_mask(lengths: ArrayLike | Sequence[Any], max_length: Any) -> jax.Ar
     Args:
       lengths: integers `[...]` of any integer dtype. A length above `max_length` counts as
         `max_length`.
-      max_length: T, a Python integer.
+      max_length: T, the number of steps, a Python integer.
 
     Returns:
       bool `[T, ...]`, time-major, as `unroll` takes it.

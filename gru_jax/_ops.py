@@ -1,4 +1,4 @@
-"""Products and biases of every cell, in plain JAX."""
+"""Products, biases and scales, in plain JAX."""
 
 import jax
 import jax.numpy as jnp
@@ -12,26 +12,8 @@ def at_least_float32(dtype: DTypeLike) -> DTypeLike:
 
 
 def product(x: jax.Array, w: jax.Array, dtype: DTypeLike) -> jax.Array:
-    """The product x w, taken in w's dtype and accumulated in `dtype`."""
-    x = x.astype(w.dtype)
-    if not in_halves(x, w):
-        return jnp.matmul(x, w, preferred_element_type=dtype)
-    rows = x.shape[:-1]
-    x, w = x.reshape(2, 1, -1), w.reshape(2, -1, w.shape[1])
-    halves = jax.lax.dot_general(x, w, (((2,), (1,)), ((0,), (0,))), preferred_element_type=dtype)
-    return jnp.sum(halves, axis=0).reshape(*rows, -1)
-
-
-def in_halves(x: jax.Array, w: jax.Array) -> bool:
-    """Whether the product of x `[..., K]` and a matrix is better taken as a batch of two products.
-
-    So it is for a single row and a large matrix: XLA on CPU gives the two to two cores, which need
-    half of the matrix in their cache each, and takes a single one on one core. A row without a
-    batch axis does not count, for it may be one of many under `jax.vmap`.
-    """
-    rows = x.shape[:-1]
-    single = len(rows) > 0 and all(isinstance(n, int) and n == 1 for n in rows)
-    return single and w.size >= 2**16 and all(size % 2 == 0 for size in w.shape)
+    """The product x w, computed in w's dtype and accumulated in `dtype`."""
+    return jnp.matmul(x.astype(w.dtype), w, preferred_element_type=dtype)
 
 
 def biased(y: jax.Array, b: jax.Array | None) -> jax.Array:

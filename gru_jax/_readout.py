@@ -1,4 +1,4 @@
-"""From states to outputs: the linear head."""
+"""The linear head."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +9,6 @@ import jax.numpy as jnp
 from jax.nn import initializers as jinit
 from jax.typing import ArrayLike, DTypeLike
 
-from ._cell import gru_step
 from ._checks import (
     as_array,
     check_bool,
@@ -22,7 +21,7 @@ from ._checks import (
 )
 from ._initializers import Initializer, draw
 from ._ops import biased, product
-from ._params import GRUParams
+from .cells.gru import GRUParams, gru_step
 
 _LECUN_NORMAL = jinit.lecun_normal()
 
@@ -30,11 +29,16 @@ _LECUN_NORMAL = jinit.lecun_normal()
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, eq=False)
 class ReadoutParams:
-    """The weights of a linear head from H features to O outputs, a pytree.
+    """The weights of a linear head from H features to O outputs, a pytree for `readout`.
 
     Attributes:
       w: weights `[H, O]`.
       b: bias `[O]`, or None.
+
+    >>> import jax.numpy as jnp, gru_jax
+    >>> params = gru_jax.ReadoutParams(jnp.ones((5, 2)))
+    >>> gru_jax.readout(params, jnp.ones(5))
+    Array([5., 5.], dtype=float32)
     """
 
     w: jax.Array  # [H, O]
@@ -55,8 +59,8 @@ def init_readout(
 
     Args:
       key: the key is consumed.
-      hidden_size: H.
-      output_size: O.
+      hidden_size: H, the number of features of the state.
+      output_size: O, the number of features of the output.
       bias: False leaves `b` None.
       dtype: a floating dtype.
       w_init: called with shape `[H, O]`; lecun normal by default.
@@ -96,7 +100,7 @@ def readout(params: ReadoutParams, h: ArrayLike) -> jax.Array:
       h: states `[..., H]`.
 
     Returns:
-      Outputs `[..., O]` in h's dtype; the product is taken in the parameters' dtype.
+      Outputs `[..., O]` in h's dtype; the product is computed in the parameters' dtype.
 
     Raises:
       ValueError: an argument of the wrong shape or dtype.

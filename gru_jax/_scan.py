@@ -1,4 +1,4 @@
-"""Any step function over time: masks, resets and the direction of travel."""
+"""Any step function over time, with masks, resets and either direction."""
 
 from collections.abc import Callable
 from functools import partial
@@ -54,12 +54,12 @@ def unroll(
         so that a new episode begins with `xs[t]`.
       reset_state: what it is replaced with, zeros by default: `[H]` or `[..., H]`, for a state of
         several parts a pytree of them. Differentiable: a learned first state.
-      reverse: travel from the last step to the first. The outputs keep the inputs' places, and a
-        reset at t still acts before `xs[t]` is consumed, now coming from t + 1.
+      reverse: run from the last step to the first. The outputs keep the order of the inputs, and a
+        reset at t still acts before `xs[t]` is consumed, on the state that comes from t + 1.
       unroll: the number of steps per iteration of the compiled loop, as in `jax.lax.scan`.
 
     Returns:
-      `(h_last, hs)`: the state after the last unmasked step in the direction of travel (h0 where
+      `(h_last, hs)`: the state after the last unmasked step in the direction of the scan (h0 where
       there is none), and the state after every step `[T, ..., H]`.
 
     Raises:
@@ -189,11 +189,11 @@ def scan_time(
     """
 
     def body(h: Any, inputs: tuple[Any, Any, Any]) -> tuple[Any, tuple[Any, Any]]:
-        x, happens, resets_here = inputs
+        x, update_mask, resets_here = inputs
         restarted = restart(h, resets_here, reset_state)
         new, other = step(restarted, x)
-        if happens is not None:
-            new = select(happens, new, restarted)
+        if update_mask is not None:
+            new = select(update_mask, new, restarted)
         return new, (new, other)
 
     return jax.lax.scan(body, h0, inputs, reverse=reverse, unroll=unroll)
@@ -222,7 +222,7 @@ def outputs(states: Any, mask: jax.Array | None) -> Any:
 def prepare(
     xs: Any, mask: jax.Array | None, resets: jax.Array | None
 ) -> tuple[Any, jax.Array | None, jax.Array | None]:
-    """Puts zeros in place of masked inputs, and takes out masked resets, which do not happen.
+    """Zeros masked inputs and removes masked resets.
 
     Selecting the old state already makes a masked step's gradient zero, but the backward pass
     multiplies that zero by the step's derivatives and the input, and 0 · inf or 0 · NaN is NaN.

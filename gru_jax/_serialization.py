@@ -1,4 +1,4 @@
-"""How `jax.export` and Flax store our classes."""
+"""Registration of the classes with `jax.export` and `flax.serialization`."""
 
 import contextlib
 import dataclasses
@@ -12,24 +12,12 @@ from typing import Any
 
 import jax.export
 
-from ._cells import MGUParams, RNNParams
-from ._layer_norm_gru import LayerNormGRUParams
-from ._lstm import LSTMParams, LSTMState
-from ._min_gru import MinGRUParams
-from ._params import GRUParams
 from ._readout import ReadoutParams
-from ._stack_params import Bidirectional, GRUStack
+from .cells import CELLS
+from .cells.lstm import LSTMState
+from .stack.params import Bidirectional, GRUStack
 
-_DATACLASSES: tuple[type[Any], ...] = (
-    GRUParams,
-    RNNParams,
-    LSTMParams,
-    MGUParams,
-    LayerNormGRUParams,
-    MinGRUParams,
-    ReadoutParams,
-    GRUStack,
-)
+_DATACLASSES: tuple[type[Any], ...] = (*CELLS, ReadoutParams, GRUStack)
 _FLAX = "flax.serialization"
 
 

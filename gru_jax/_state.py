@@ -1,4 +1,4 @@
-"""States: their sizes, zeros of their own, and what takes their place at a reset."""
+"""Sizes of states, zero states, and the states after a reset."""
 
 from collections.abc import Sequence
 from typing import Any, TypeVar
@@ -20,6 +20,9 @@ def zero_state(params: Any, batch_shape: Sequence[Any] | np.ndarray = ()) -> Any
       params: a `GRUParams`, the parameters of another cell, or a whole `GRUStack`, whose states
         are a tuple with one for each layer.
       batch_shape: the batch axes, a sequence of sizes.
+
+    Returns:
+      Zeros `[*batch_shape, H]`; a pytree of them for a state with several parts.
 
     Raises:
       ValueError: `params` without a size of its state, or a `batch_shape` that is no sequence of

@@ -14,7 +14,7 @@ from common import assert_close, random_flags, random_inputs, random_params
 from test_fast import RESETS, loss, twin
 
 import gru_jax
-from gru_jax._ops import in_halves
+from gru_jax.recurrence.cpu import is_single_row_and_large as in_halves
 
 SAVE = pytest.mark.parametrize("save", ["gates", "states", "chunks"])
 WIDE = {"batch": (32,), "hidden": 128}  # 2^16 numbers are 16 steps

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from .._checks import check_option
-from .._params import GRUParams, Reset
-from .._stack_params import Bidirectional, GRUStack
+from ..cells.gru import GRUParams, Reset
+from ..stack.params import Bidirectional, GRUStack
 from ._arrays import to_array
 
 _SHOWN = 10  # names of a message

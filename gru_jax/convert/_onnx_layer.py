@@ -6,8 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from .._params import GRUParams, Reset
-from .._stack_params import Bidirectional
+from ..cells.gru import GRUParams, Reset
+from ..stack.params import Bidirectional
 from ._arrays import to_array
 from ._entries import checked, gates, joined, negated_z, read, require
 from ._onnx_graph import tensor_array

@@ -5,8 +5,8 @@ from typing import Any
 
 import jax
 
-from .._params import GRUParams
-from .._stack_params import Bidirectional, GRUStack
+from ..cells.gru import GRUParams
+from ..stack.params import Bidirectional, GRUStack
 from ._entries import read
 
 

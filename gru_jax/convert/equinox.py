@@ -4,7 +4,7 @@ from typing import Any
 
 import jax
 
-from .._params import GRUParams
+from ..cells.gru import GRUParams
 from ._entries import biases, checked, from_rzn, hidden_size, read, require, to_rzn
 from ._find import check_mapping
 

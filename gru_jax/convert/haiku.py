@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from .._params import GRUParams
+from ..cells.gru import GRUParams
 from ._arrays import shape_of
 from ._entries import checked, hidden_size, read, require, zero_bias
 from ._find import Layout, cells_of, check_mapping, flat, narrowed, one_layer

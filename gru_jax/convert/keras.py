@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._params import GRUParams, Reset
-from .._stack_params import Bidirectional, GRUStack
+from ..cells.gru import GRUParams, Reset
+from ..stack.params import Bidirectional, GRUStack
 from ._arrays import shape_of
 from ._entries import biases, checked, hidden_size, negated_z, read, require
 from ._find import Cells, Layout, absent, cells_of, check_mapping, flat, one_layer, split

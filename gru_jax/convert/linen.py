@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from .._params import GRUParams
+from ..cells.gru import GRUParams
 from ._entries import biases, checked, gates, joined, require, zero_bias
 from ._find import Layout, cells_of, check_mapping, flat, narrowed, one_layer
 from ._stacked import each_layer

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from .._params import GRUParams
+from ..cells.gru import GRUParams
 from ._arrays import shape_of, to_array
 from ._entries import check_zero, checked, from_rzn, hidden_size, require, to_rzn, zero_bias
 from ._find import Layout, cells_of, check_mapping, flat, narrowed, one_layer

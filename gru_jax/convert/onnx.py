@@ -8,8 +8,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from .._params import GRUParams
-from .._stack_params import Bidirectional, GRUStack
+from ..cells.gru import GRUParams
+from ..stack.params import Bidirectional, GRUStack
 from ._onnx_layer import checked_layer, connected, directions, layer_of, node_of
 from ._onnx_read import Direction, inputs_of, read_attributes, read_model, sized
 from ._onnx_write import write_model

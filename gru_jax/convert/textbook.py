@@ -6,8 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from .._params import GRUParams
 from .._readout import ReadoutParams
+from ..cells.gru import GRUParams
 from ._entries import check_zero, checked, read, require
 from ._find import check_mapping
 

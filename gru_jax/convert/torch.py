@@ -7,8 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from .._params import GRUParams
-from .._stack_params import Bidirectional, GRUStack
+from ..cells.gru import GRUParams
+from ..stack.params import Bidirectional, GRUStack
 from ._arrays import shape_of
 from ._entries import (
     biases,

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 from flax.linen.recurrent import flip_sequences
 
 from .._checks import as_array, check_bool, check_shape
-from .._fast import gru_unroll
 from .._masks import sequence_mask
-from .._params import GRUParams
+from ..cells.gru import GRUParams
+from ..recurrence.gru import gru_unroll
 
 _SHAPES = (3,), (2, 3), (1, 2, 3)  # a function may depend on the batch axes, and on the dtype
 _DTYPES = jnp.float32, jnp.bfloat16, jnp.float16

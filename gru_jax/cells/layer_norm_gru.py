@@ -1,26 +1,39 @@
 """The GRU with layer normalisation, in the two forms that are in use."""
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, SupportsIndex
+from typing import Literal, SupportsIndex
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import GetAttrKey
 from jax.typing import ArrayLike, DTypeLike
 
-from ._cells import checked
-from ._checks import check_option, kind
-from ._initializers import draw_matrices
-from ._ops import at_least_float32, biased, product, scaled
-from ._scan import restarted
+from .._checks import check_option, kind
+from .._initializers import draw_matrices
+from .._ops import at_least_float32, biased, product, scaled
+from .._scan import restarted
+from .checks import check_params, check_step
+from .parameters import Sizes, register
 
 
 @dataclass(frozen=True, eq=False)
-class LayerNormGRUParams:
-    """The weights of a GRU with layer normalisation, gates `z | r | n`; see `layer_norm_gru_step`.
+class LayerNormGRUParams(Sizes):
+    """The weights of a GRU with layer normalisation, a pytree for `layer_norm_gru_step`.
 
-    w_x `[I, 3H]`, w_h `[H, 3H]`, gain `[3H]`, b `[3H]`; gain_h and b_h `[3H]` with norm="apart",
-    None with norm="together".
+    Gate blocks are ordered `z | r | n`.
+
+    Attributes:
+      w_x: input weights `[I, 3H]`.
+      w_h: recurrent weights `[H, 3H]`.
+      gain: `[3H]`, multiplies the normalised product of the input, or of input and state.
+      b: bias `[3H]`, added to it.
+      gain_h: `[3H]`, multiplies the normalised product of the state. Only norm="apart" has one.
+      b_h: bias `[3H]`, added to it. Only norm="apart" has one.
+      norm: static; "apart" or "together", see `layer_norm_gru_step`.
+
+    >>> import jax, gru_jax
+    >>> params = gru_jax.init_layer_norm_gru(jax.random.key(0), 3, 5, norm="together")
+    >>> params.input_size, params.hidden_size, params.gain_h
+    (3, 5, None)
     """
 
     w_x: jax.Array
@@ -31,34 +44,8 @@ class LayerNormGRUParams:
     b_h: jax.Array | None = None
     norm: Literal["apart", "together"] = field(default="apart", metadata={"static": True})
 
-    @property
-    def input_size(self) -> int:
-        """I."""
-        return self.w_x.shape[-2]
 
-    @property
-    def hidden_size(self) -> int:
-        """H."""
-        return self.w_h.shape[-2]
-
-
-_NAMES = "w_x", "w_h", "gain", "b", "gain_h", "b_h"
-
-
-def _children(params: LayerNormGRUParams) -> tuple[list[tuple[GetAttrKey, Any]], Any]:
-    # Only norm="apart" has children gain_h and b_h: a checkpoint of the one does not fit the other.
-    apart = params.norm == "apart" or params.gain_h is not None or params.b_h is not None
-    names = _NAMES if apart else _NAMES[:4]
-    return [(GetAttrKey(name), getattr(params, name)) for name in names], params.norm
-
-
-jax.tree_util.register_pytree_with_keys(
-    LayerNormGRUParams,
-    _children,
-    lambda norm, children: LayerNormGRUParams(
-        **dict(zip(_NAMES, children, strict=False)), norm=norm
-    ),
-)
+register(LayerNormGRUParams, static="norm", option="apart", optional=("gain_h", "b_h"))
 
 
 def init_layer_norm_gru(
@@ -69,14 +56,28 @@ def init_layer_norm_gru(
     norm: Literal["apart", "together"] = "apart",
     dtype: DTypeLike = jnp.float32,
 ) -> LayerNormGRUParams:
-    """Draws a GRU with layer normalisation: matrices as `init_mgu`, gains one, biases zero.
+    """Draws the parameters of a GRU with layer normalisation.
 
-    With norm="together" the bias of z is −1, as in Dreamer, so that states are kept at first.
-    The key is consumed.
+    w_x is LeCun normal, w_h orthogonal per gate, gains are one. Biases are zero, except that with
+    norm="together" the bias of z is −1, as in Dreamer: the initial network keeps most of its state.
+
+    Args:
+      key: the key is consumed.
+      input_size: I, the number of features of one input.
+      hidden_size: H, the number of features of the state.
+      norm: "apart" or "together"; see `layer_norm_gru_step`.
+      dtype: a floating dtype.
+
+    Returns:
+      A `LayerNormGRUParams` with w_x `[I, 3H]`, w_h `[H, 3H]`, and gains and biases `[3H]`.
+
+    Raises:
+      ValueError: a size below 1, an unknown `norm`, a `dtype` not floating, or no key.
 
     >>> import jax, gru_jax
-    >>> gru_jax.init_layer_norm_gru(jax.random.key(0), 3, 5).gain.shape
-    (15,)
+    >>> params = gru_jax.init_layer_norm_gru(jax.random.key(0), 3, 5)
+    >>> params.w_x.shape, params.gain.shape, params.gain_h.shape
+    ((3, 15), (15,), (15,))
     """
     check_option("norm", norm, ("apart", "together"))
     w_x, w_h = draw_matrices(key, input_size, hidden_size, 3, dtype)
@@ -96,7 +97,7 @@ def layer_norm_gru_step(
     resets: ArrayLike | None = None,
     reset_state: ArrayLike | None = None,
 ) -> jax.Array:
-    """One step of a GRU with layer normalisation (Ba et al. 2016) over all 3H numbers at once.
+    """One step of a GRU with layer normalisation over all 3H pre-activations of the gates.
 
         a = gain ∘ LN(x W_x) + b,   u = gain_h ∘ LN(h W_h) + b_h             norm="apart"
         z = σ(a_z + u_z),   r = σ(a_r + u_r),   n = tanh(a_n + r ∘ u_n)
@@ -106,16 +107,27 @@ def layer_norm_gru_step(
 
         h' = (1 − z) ∘ h + z ∘ n
 
-    "apart" is haste's `LayerNormGRU` (ε = 1e-5), whose z is 1 − ours: the z blocks of its gains
-    and biases are ours negated. "together" is the cell of Dreamer (Hafner et al. 2020 and after;
-    ε = 1e-3), whose gates come in the order r | n | z and whose bias of z, −1, is added apart from
-    b. h is `[..., H]`, x `[..., I]`.
+    Source: Ba et al. 2016, "Layer Normalization". norm="apart" normalises the products of the
+    input and of the state separately, as haste's `LayerNormGRU` (ε = 1e-5), whose z is 1 − ours:
+    the z blocks of its gains and biases are ours negated. norm="together" normalises their sum, as
+    the cell of Dreamer (Hafner et al. 2020; ε = 1e-3), whose gates are ordered r | n | z and whose
+    bias of z, −1, is a constant outside b.
 
-    The normalisation, and what is normalised, is computed in float32 at least. `resets` and
-    `reset_state` are those of `gru_step`.
+    The normalisation is computed in float32 or wider.
+
+    Args:
+      params: the weights.
+      h: the state `[..., H]`, in the parameters' dtype or a wider one, which h' keeps.
+      x: the input `[..., I]`, in the parameters' dtype.
+      resets: bool `[...]`; see `gru_step`.
+      reset_state: `[H]` or `[..., H]`; see `gru_step`.
+
+    Returns:
+      The next state h' `[..., H]`.
 
     Raises:
-      ValueError: an argument of the wrong shape or dtype.
+      ValueError: an argument of the wrong shape or dtype, or parameters that do not fit
+        their `norm`.
 
     >>> import jax, jax.numpy as jnp, gru_jax
     >>> params = gru_jax.init_layer_norm_gru(jax.random.key(0), 3, 5)
@@ -123,7 +135,8 @@ def layer_norm_gru_step(
     (5,)
     """
     vectors = dict.fromkeys(("gain", "b", "gain_h", "b_h"), 3)
-    params, h, x = checked(params, LayerNormGRUParams, 3, h, x, vectors)
+    params = check_params(params, LayerNormGRUParams, 3, vectors)
+    h, x = check_step(params, h, x)
     check_option("params.norm", params.norm, ("apart", "together"))
     for name in vectors:
         wanted = params.norm == "apart" or not name.endswith("_h")

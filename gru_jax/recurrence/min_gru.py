@@ -1,113 +1,17 @@
-"""minGRU: gates that see only the input, so that all steps can be taken at once."""
+"""minGRU in an associative scan."""
 
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, SupportsIndex
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.nn import initializers as jinit
-from jax.typing import ArrayLike, DTypeLike
+from jax.typing import ArrayLike
 
-from ._cells import checked
-from ._checks import (
-    as_array,
-    check_bool,
-    check_flags,
-    check_floating,
-    check_input,
-    check_key,
-    check_params,
-    check_size,
-    check_state,
-    is_symbolic,
-)
-from ._initializers import draw, per_gate
-from ._ops import biased, product
-from ._scan import detached, first_state, outputs, prepare, restart, restarted, select, unroll
-from ._state import check_reset_state
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True, eq=False)
-class MinGRUParams:
-    """The weights of a minGRU, a pytree for `min_gru_step`, gates ordered `z | n`.
-
-    w_x `[I, 2H]`, and a bias b `[2H]` or None.
-    """
-
-    w_x: jax.Array
-    b: jax.Array | None = None
-
-    @property
-    def input_size(self) -> int:
-        """I."""
-        return self.w_x.shape[-2]
-
-    @property
-    def hidden_size(self) -> int:
-        """H."""
-        return self.w_x.shape[-1] // 2
-
-
-def init_min_gru(
-    key: jax.Array,
-    input_size: SupportsIndex,
-    hidden_size: SupportsIndex,
-    *,
-    dtype: DTypeLike = jnp.float32,
-) -> MinGRUParams:
-    """Draws a minGRU: w_x lecun normal, b zero. The key is consumed.
-
-    >>> import jax, gru_jax
-    >>> gru_jax.init_min_gru(jax.random.key(0), 3, 5).w_x.shape
-    (3, 10)
-    """
-    key = check_key("key", key)
-    input_size = check_size("input_size", input_size)
-    hidden_size = check_size("hidden_size", hidden_size)
-    check_floating("dtype", dtype)
-    init = per_gate(jinit.lecun_normal(), 2)
-    w_x = draw(init, key, (input_size, 2 * hidden_size), dtype)
-    return MinGRUParams(w_x, jnp.zeros(2 * hidden_size, dtype))
-
-
-def min_gru_step(
-    params: MinGRUParams,
-    h: ArrayLike,
-    x: ArrayLike,
-    *,
-    resets: ArrayLike | None = None,
-    reset_state: ArrayLike | None = None,
-) -> jax.Array:
-    """One step of minGRU (Feng et al. 2024, "Were RNNs All We Needed?", section 3.1).
-
-        z  = σ(x W_z + b_z)
-        n  = x W_n + b_n
-        h' = (1 − z) ∘ h + z ∘ n
-
-    Args:
-      params: the weights.
-      h: the state `[..., H]`.
-      x: the input `[..., I]`.
-      resets: bool `[...]`; see `gru_step`.
-      reset_state: `[H]` or `[..., H]`; see `gru_step`.
-
-    Returns:
-      The next state `[..., H]`.
-
-    Raises:
-      ValueError: an argument of the wrong shape or dtype.
-
-    >>> import jax, jax.numpy as jnp, gru_jax
-    >>> params = gru_jax.init_min_gru(jax.random.key(0), 3, 5)
-    >>> gru_jax.min_gru_step(params, gru_jax.zero_state(params), jnp.ones(3)).shape
-    (5,)
-    """
-    params, h, x = checked(params, MinGRUParams, 2, h, x, {"b": 2})
-    h = restarted(h, resets, reset_state)
-    z, n = _gates(params, x, h.dtype)
-    return (1 - z) * h + z * n
+from .._checks import as_array, check_bool, check_flags, is_symbolic
+from .._scan import detached, first_state, outputs, prepare, restart, select, unroll
+from .._state import check_reset_state
+from ..cells.checks import check_input, check_state
+from ..cells.min_gru import MinGRUParams, check_min_gru, gates, min_gru_step
 
 
 def min_gru_unroll(
@@ -133,7 +37,7 @@ def min_gru_unroll(
       mask: bool `[T, ...]`; see `unroll`.
       resets: bool `[T, ...]`; see `unroll`.
       reset_state: `[H]` or `[..., H]`; see `unroll`.
-      reverse: travel from the last step to the first; see `unroll`.
+      reverse: run from the last step to the first; see `unroll`.
 
     Returns:
       `(h_last, hs)` as from `unroll`.
@@ -147,7 +51,7 @@ def min_gru_unroll(
     >>> h_last.shape, hs.shape
     ((5,), (7, 5))
     """
-    params, xs = check_params(params, MinGRUParams, 2, {"b": 2}), as_array("xs", xs)
+    params, xs = check_min_gru(params), as_array("xs", xs)
     check_input("xs", params, xs, time_axes=1)
     given = h0 if h0 is None else as_array("h0", h0)
     state = first_state(given, params, xs, mask, resets, reset_state)
@@ -171,7 +75,7 @@ def _unroll(
 ) -> tuple[jax.Array, jax.Array]:
     xs, mask, resets, reset_state = inputs
     masked_xs, mask, resets = prepare(xs, mask, resets)
-    z, n = _gates(params, masked_xs, h0.dtype)
+    z, n = gates(params, masked_xs, h0.dtype)
     a, c = 1 - z, z * n
     if mask is not None:
         a, c = select(mask, (a, c), (jnp.ones_like(a), jnp.zeros_like(c)))
@@ -196,8 +100,3 @@ def _unroll(
 
     _, states, _ = jax.lax.associative_scan(combine, (a, c, flags), reverse=reverse)
     return states[0 if reverse else -1], outputs(states, mask)
-
-
-def _gates(params: MinGRUParams, x: jax.Array, dtype: DTypeLike) -> tuple[jax.Array, jax.Array]:
-    a_z, n = jnp.split(biased(product(x, params.w_x, dtype), params.b), 2, axis=-1)
-    return jax.nn.sigmoid(a_z), n

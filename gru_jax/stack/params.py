@@ -9,17 +9,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ._checks import as_array, check_bool, check_callable, check_key, check_size, kind
-from ._params import init_gru
-from ._state import state_size, zeros_for
+from .._checks import as_array, check_bool, check_callable, check_key, check_size, kind
+from .._state import state_size, zeros_for
+from ..cells.gru import init_gru
 
 
 class Bidirectional(NamedTuple):
-    """Two of the same for a layer of a `GRUStack` that runs both ways: parameters, or states.
+    """The two directions of a layer of a `GRUStack`: their parameters, or their states.
 
     Attributes:
       forward: of the direction from the first step to the last.
       backward: of the direction from each row's last unmasked step to the first.
+
+    >>> import jax, gru_jax
+    >>> forward_key, backward_key = jax.random.split(jax.random.key(0))
+    >>> forward = gru_jax.init_gru(forward_key, 3, 5)
+    >>> backward = gru_jax.init_gru(backward_key, 3, 4)
+    >>> layer = gru_jax.Bidirectional(forward, backward)
+    >>> [h.shape for h in gru_jax.zero_state(layer, (2,))]
+    [(2, 5), (2, 4)]
     """
 
     forward: Any
@@ -34,11 +42,17 @@ class Bidirectional(NamedTuple):
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, eq=False)
 class GRUStack:
-    """Layers, from the input up; a pytree.
+    """The parameters of layers on top of each other, a pytree.
 
     Attributes:
-      layers: a layer is a `GRUParams`, or `Bidirectional(forward, backward)` of two, or the
-        parameters of any other cell.
+      layers: the layers' parameters, from the input up: a layer is a `GRUParams`, the parameters of
+        another cell, or a `Bidirectional` of two of them.
+
+    >>> import jax, gru_jax
+    >>> keys = jax.random.split(jax.random.key(0))
+    >>> stack = gru_jax.GRUStack((gru_jax.init_gru(keys[0], 3, 5), gru_jax.init_gru(keys[1], 5, 4)))
+    >>> [h.shape for h in gru_jax.zero_state(stack, (2,))]
+    [(2, 5), (2, 4)]
     """
 
     layers: tuple[Any, ...]
@@ -62,7 +76,7 @@ def init_gru_stack(
 
     Args:
       key: the key is consumed.
-      input_size: I.
+      input_size: I, the number of features of one input `[..., I]`.
       hidden_sizes: H of each layer, from the input up, such as `(64,) * num_layers`.
       bidirectional: whether every layer runs in both directions; the next one reads both states.
         A stack that mixes is made by hand: `GRUStack((Bidirectional(...), init_gru(...)))`.

@@ -7,8 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from ._cell import gru_step
-from ._checks import (
+from .._checks import (
     as_array,
     check_bool,
     check_callable,
@@ -17,12 +16,13 @@ from ._checks import (
     check_option,
     check_rate,
 )
-from ._layer import Cell, Flags, Step, check_connected, connect, drop, expected, output, run_layer
-from ._masks import resets_from_behind
-from ._options import Save
-from ._scan import prepare, restarted
-from ._stack_params import Bidirectional, GRUStack, check_stack, per_layer, states_for
-from ._state import dtype_of
+from .._scan import prepare, restarted
+from .._state import dtype_of
+from ..cells.gru import gru_step
+from ..recurrence import fast_path
+from ..recurrence.options import SAVES, Save
+from .layer import Cell, Flags, Step, check_connected, connect, drop, expected, output, run_layer
+from .params import Bidirectional, GRUStack, check_stack, per_layer, states_for
 
 
 def gru_stack_step(
@@ -40,13 +40,13 @@ def gru_stack_step(
 
     Args:
       stack: the layers, none of them bidirectional.
-      hs: the state of each layer; None, of all or of one layer, stands for zeros.
+      hs: the state of each layer; None, for all or for one layer, means zeros.
       x: the input `[..., I]`.
       resets: bool `[...]`; see `gru_step`.
       reset_state: what a reset puts in each layer, as in `gru_stack_unroll`.
       step: the cell.
       residual: see `gru_stack_unroll`.
-      zoneout: see `gru_stack_unroll`.
+      zoneout: a rate in [0, 1), taken in expectation; see `gru_stack_unroll`.
 
     Returns:
       `(hs, y)`: the next states, and the last layer's output `[..., H]`.
@@ -73,10 +73,10 @@ def gru_stack_step(
         raise ValueError("stack has a bidirectional layer, which needs the whole sequence.")
     news, connected = [], not residual
     states = states_for("hs", stack, hs, x, time_axes=0)
-    fresh = per_layer("reset_state", stack, reset_state)
+    reset_states = per_layer("reset_state", stack, reset_state)
     for i, params in enumerate(stack.layers):
         try:
-            h = restarted(states[i], resets, fresh[i])
+            h = restarted(states[i], resets, reset_states[i])
             new = expected(step, zoneout)(params, h, x.astype(dtype_of(params)) if i else x)
         except ValueError as error:
             error.add_note(f"This is layer {i} of the stack.")
@@ -111,7 +111,7 @@ def gru_stack_unroll(
     and backward outputs, `[T, ..., 2H]`. Backwards, a row starts at its last unmasked step, and a
     reset at t separates t from t − 1 as it does forwards.
 
-    The key decides what the noise does. With a key it is drawn, for training:
+    With a key, for training, dropout and zoneout are drawn:
 
     - dropout: zeroes each input of the second and higher layers, anew at each step, and scales
       the rest by 1 / (1 − rate), as `torch.nn.GRU`;
@@ -120,25 +120,27 @@ def gru_stack_unroll(
       for all steps; it is copied whole. Both after Gal & Ghahramani 2016;
     - zoneout: lets each unit keep its old state, drawn anew at each step (Krueger et al. 2017).
 
-    Without a key, for evaluation, dropouts do nothing and zoneout takes its expectation,
-    h ← rate · h + (1 − rate) · h', for which each layer runs by `unroll`.
+    Without a key, for evaluation, nothing is dropped and zoneout takes its expectation,
+    h ← rate · h + (1 − rate) · h'.
 
     Args:
       stack: the layers.
       h0s: the first state of each layer, `Bidirectional(forward, backward)` for one that runs both
-        ways; None, of all or of one layer, stands for zeros.
+        ways; None, for all or for one layer, means zeros.
       xs: the inputs `[T, ..., I]`. T may be 0.
       mask: bool `[T, ...]`; see `unroll`.
       resets: bool `[T, ...]`; see `unroll`.
       reset_state: what a reset puts in each layer, zeros by default: a sequence like `h0s`, of
         arrays `[H]` or `[..., H]`; see `unroll`.
-      step: the cell. Any other than `gru_step` runs by `unroll`, without recurrent_dropout,
-        zoneout and `save`. Of a state with several parts the first is the output.
-      residual: whether layers whose inputs are as wide as their outputs put out the sum of both.
-      dropout: a rate, see above; like all rates a Python number in [0, 1).
-      input_dropout: a rate.
-      recurrent_dropout: a rate.
-      zoneout: a rate.
+      step: the cell. Layers of `gru_step` and `min_gru_step`, jitted or not, run as `gru_unroll`
+        and `min_gru_unroll`, of any other step by `unroll`. Only `gru_step` takes
+        recurrent_dropout, zoneout and `save`. Of a state with several parts the first is the
+        output.
+      residual: whether layers whose inputs are as wide as their outputs return the sum of both.
+      dropout: a rate, like the other three a Python number in [0, 1).
+      input_dropout: a rate in [0, 1).
+      recurrent_dropout: a rate in [0, 1).
+      zoneout: a rate in [0, 1).
       key: the key is consumed; None evaluates.
       save: see `gru_unroll`.
 
@@ -147,9 +149,9 @@ def gru_stack_unroll(
       `[T, ..., H]` or `[T, ..., 2H]`, zero where masked.
 
     Raises:
-      ValueError: the wrong number of states, a rate outside [0, 1), noise for a cell that does
-        not take it, `residual` or `dropout` without layers it could be for, or what the cell
-        refuses.
+      ValueError: the wrong number of states, a rate outside [0, 1), a regularisation that
+        the cell does not take, `residual` or `dropout` without layers that they apply to, or what
+        the cell refuses.
 
     >>> import jax, jax.numpy as jnp, gru_jax
     >>> stack = gru_jax.init_gru_stack(jax.random.key(0), 3, (5, 4), bidirectional=True)
@@ -163,12 +165,14 @@ def gru_stack_unroll(
         raise ValueError(f"xs has shape {xs.shape}, but must have (T, *batch, I).")
     check_callable("step", step, "(params, h, x) -> h'")
     check_bool("residual", residual)
-    check_option("save", save, ("gates", "states", "chunks"))
+    check_option("save", save, SAVES)
     dropout = check_rate("dropout", dropout)
     input_dropout = check_rate("input_dropout", input_dropout)
     recurrent_dropout = check_rate("recurrent_dropout", recurrent_dropout)
     zoneout = check_rate("zoneout", zoneout)
-    if step is not gru_step and (recurrent_dropout or zoneout or save != "gates"):
+    path = fast_path(step)
+    regularised = path is not None and path.regularised
+    if not regularised and (recurrent_dropout or zoneout or save != "gates"):
         raise ValueError("recurrent_dropout, zoneout and save are for step=gru_step only.")
     if dropout and len(stack.layers) == 1:
         raise ValueError(
@@ -182,27 +186,19 @@ def gru_stack_unroll(
     cell = Cell(step, recurrent_dropout, zoneout, save)
     h_lasts, connected = [], not residual
     states = states_for("h0s", stack, h0s, hs, time_axes=1)
-    fresh = per_layer("reset_state", stack, reset_state)
+    reset_states = per_layer("reset_state", stack, reset_state)
     for i, (params, h0) in enumerate(zip(stack.layers, states, strict=True)):
-        # outputs may be wider than the weights; the user's own inputs are left to the cell's check
-        inputs, keys = hs.astype(dtype_of(params)) if i else hs, [key, key]
+        # Outputs of a layer may be wider than the next weights; the cell checks the user's inputs.
+        inputs, keys = hs.astype(dtype_of(params)) if i else hs, [None, None]
         if key is not None:
             each, whole, *keys = jax.random.split(jax.random.fold_in(key, i), 4)
             if dropout and i > 0:
                 inputs *= drop(each, dropout, inputs.shape, inputs.dtype)
             if input_dropout:
                 inputs *= drop(whole, input_dropout, inputs.shape[1:], inputs.dtype)[None]
-        forth = Flags(mask, resets, fresh[i], reverse=False)
         try:
-            if isinstance(params, Bidirectional):
-                new = fresh[i] or Bidirectional(None, None)
-                back = Flags(mask, _from_behind(mask, resets), new.backward, reverse=True)
-                forth = forth._replace(reset_state=new.forward)
-                there, left = run_layer(cell, params.forward, h0.forward, inputs, forth, keys[0])
-                here, right = run_layer(cell, params.backward, h0.backward, inputs, back, keys[1])
-                h_last, ys = Bidirectional(there, here), jnp.concatenate([left, right], axis=-1)
-            else:
-                h_last, ys = run_layer(cell, params, h0, inputs, forth, keys[0])
+            flags = Flags(mask, resets, reset_states[i])
+            h_last, ys = run_layer(cell, params, h0, inputs, flags, keys)
         except ValueError as error:
             error.add_note(f"This is layer {i} of the stack.")
             raise
@@ -211,7 +207,3 @@ def gru_stack_unroll(
         connected |= this
     check_connected(connected)
     return tuple(h_lasts), hs
-
-
-def _from_behind(mask: jax.Array | None, resets: jax.Array | None) -> jax.Array | None:
-    return None if resets is None else resets_from_behind(mask, resets)

@@ -1,32 +1,35 @@
-"""The parameters of a GRU and their initialisation."""
+"""The GRU: parameters, an initialiser and one step, the equations in plain JAX."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal, SupportsIndex
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import GetAttrKey
-from jax.typing import DTypeLike
+from jax.typing import ArrayLike, DTypeLike
 
-from ._checks import (
+from .._checks import (
     check_bool,
     check_callable,
     check_floating,
     check_key,
     check_option,
-    check_params,
     check_size,
 )
-from ._initializers import PRESETS, Initializer, Preset, draw, per_gate
+from .._initializers import PRESETS, Initializer, Preset, draw, per_gate
+from .._ops import biased, product
+from .._scan import restarted
+from .checks import check_params, check_step
+from .parameters import Sizes, register
 
 Reset = Literal["before", "after"]
 
 
 @dataclass(frozen=True, eq=False)
-class GRUParams:
+class GRUParams(Sizes):
     """The weights of one GRU, a pytree. Gate blocks are ordered `z | r | n` along the last axis.
 
-    With input size I and hidden size H:
+    `reset`, the position of the reset gate, is not to be confused with `resets`, the argument that
+    marks the first steps of new episodes.
 
     Attributes:
       w_x: input weights `[I, 3H]`.
@@ -34,9 +37,13 @@ class GRUParams:
       b: bias `[3H]`, or None.
       b_hn: bias `[H]` of the candidate's recurrent product, inside the reset gate. Only
         `reset="after"` has one; None with `reset="before"` or without biases.
-      reset: static; the position of the reset gate, not to be confused with `resets`, which start
-        new episodes. "before": the gate multiplies the state before the recurrent product
+      reset: static. "before": the reset gate multiplies the state before the recurrent product
         (Cho et al. 2014). "after": it multiplies the product (cuDNN, PyTorch, Flax).
+
+    >>> import jax.numpy as jnp, gru_jax
+    >>> params = gru_jax.GRUParams(jnp.zeros((3, 15)), jnp.zeros((5, 15)), jnp.zeros(15))
+    >>> params.input_size, params.hidden_size, params.reset
+    (3, 5, 'before')
     """
 
     w_x: jax.Array  # [I, 3H]
@@ -45,32 +52,8 @@ class GRUParams:
     b_hn: jax.Array | None = None  # [H]
     reset: Reset = field(default="before", metadata={"static": True})
 
-    @property
-    def input_size(self) -> int:
-        """I, the number of features of one input."""
-        return self.w_x.shape[-2]
 
-    @property
-    def hidden_size(self) -> int:
-        """H, the number of features of the state."""
-        return self.w_h.shape[-2]
-
-
-_NAMES = "w_x", "w_h", "b", "b_hn"
-
-
-def _children(params: GRUParams) -> tuple[list[tuple[GetAttrKey, Any]], Reset]:
-    # Only reset="after" has a child b_hn, even where it is None: a checkpoint of the one, by the
-    # names of its leaves, does not fit the other.
-    names = _NAMES if params.reset == "after" or params.b_hn is not None else _NAMES[:3]
-    return [(GetAttrKey(name), getattr(params, name)) for name in names], params.reset
-
-
-jax.tree_util.register_pytree_with_keys(
-    GRUParams,
-    _children,
-    lambda reset, children: GRUParams(**dict(zip(_NAMES, children, strict=False)), reset=reset),
-)
+register(GRUParams, static="reset", option="after", optional=("b_hn",))
 
 
 def check_gru(value: Any) -> GRUParams:
@@ -114,8 +97,8 @@ def init_gru(
 
     Args:
       key: the key is consumed.
-      input_size: I.
-      hidden_size: H.
+      input_size: I, the number of features of one input.
+      hidden_size: H, the number of features of the state.
       reset: the position of the reset gate, "before" or "after" the recurrent product. By default
         that of the preset's library: "after" for "linen", "torch" and "keras"; "before" for
         "haiku", and where no preset is given.
@@ -174,3 +157,60 @@ def init_gru(
         b_hn=drawn("b_hn", b_hn_key, hidden_size) if bias and reset == "after" else None,
         reset=reset,
     )
+
+
+def gru_step(
+    params: GRUParams,
+    h: ArrayLike,
+    x: ArrayLike,
+    *,
+    resets: ArrayLike | None = None,
+    reset_state: ArrayLike | None = None,
+) -> jax.Array:
+    """One step of the GRU, from the state h and the input x to the next state h'.
+
+        z  = σ(x W_xz + h W_hz + b_z)
+        r  = σ(x W_xr + h W_hr + b_r)
+        n  = tanh(x W_xn + (r ∘ h) W_hn + b_n)            reset="before"
+        n  = tanh(x W_xn + b_n + r ∘ (h W_hn + b_hn))     reset="after"
+        h' = (1 − z) ∘ h + z ∘ n
+
+    Source: Cho et al. 2014, "Learning Phrase Representations using RNN Encoder–Decoder",
+    equations 5–8, with z in the role of their 1 − z, as in Chung et al. 2014, equations 5–8;
+    reset="after" is the form of cuDNN and PyTorch.
+
+    Products are computed in the parameters' dtype and everything else in the state's: a float32
+    state with bfloat16 parameters and inputs gives bfloat16 products accumulated in float32.
+
+    Args:
+      params: the weights.
+      h: the state `[..., H]`, in the parameters' dtype or a wider one, which h' keeps.
+      x: the input `[..., I]`, in the parameters' dtype.
+      resets: bool `[...]`. Where it is True a new episode begins: h is replaced before x is
+        consumed. Not to be confused with the reset gate r.
+      reset_state: `[H]` or `[..., H]`, what h is replaced with; zeros by default.
+
+    Returns:
+      The next state h' `[..., H]`.
+
+    Raises:
+      ValueError: an argument of the wrong shape or dtype.
+
+    >>> import jax, jax.numpy as jnp, gru_jax
+    >>> params = gru_jax.init_gru(jax.random.key(0), 3, 5)
+    >>> h = gru_jax.gru_step(params, gru_jax.zero_state(params), jnp.ones(3))
+    >>> h.shape
+    (5,)
+    """
+    params = check_gru(params)
+    h, x = check_step(params, h, x)
+    h = restarted(h, resets, reset_state)
+    a_z, a_r, a_n = jnp.split(biased(product(x, params.w_x, h.dtype), params.b), 3, axis=-1)
+    w_z, w_r, w_n = jnp.split(params.w_h, 3, axis=1)
+    z = jax.nn.sigmoid(a_z + product(h, w_z, h.dtype))
+    r = jax.nn.sigmoid(a_r + product(h, w_r, h.dtype))
+    if params.reset == "before":
+        n = jnp.tanh(a_n + product(r * h, w_n, h.dtype))
+    else:
+        n = jnp.tanh(a_n + r * biased(product(h, w_n, h.dtype), params.b_hn))
+    return (1 - z) * h + z * n

@@ -1,0 +1,264 @@
+"""The fast path of the GRU: its step around the loop, and the derivative over time.
+
+With a dot for a tangent, h for the state before step t, z, r, n as in `gru_step`, and
+u = h W_hn + b_hn, the tangents of the states obey the linear recurrence
+
+    ḣ_t = (1 − z) ∘ ḣ + C_z ∘ (ḣ W_hz) + C_r ∘ (ḣ W_hr) + C_n ∘ r ∘ (ḣ W_hn) + g_t
+    g_t = C_z ∘ c_z + C_r ∘ c_r + C_n ∘ c_n + C_n ∘ r ∘ c_u                      reset="after"
+
+    ṁ_t = r ∘ ḣ + E ∘ (ḣ W_hr) + E ∘ c_r                                    (m = r ∘ h)
+    ḣ_t = (1 − z) ∘ ḣ + C_z ∘ (ḣ W_hz) + C_n ∘ (ṁ_t W_hn) + g_t
+    g_t = C_z ∘ c_z + C_n ∘ c_n                                                 reset="before"
+
+    C_z = (n − h) ∘ z ∘ (1 − z)        C_n = z ∘ (1 − n²)
+    C_r = C_n ∘ u ∘ r ∘ (1 − r)        E = h ∘ r ∘ (1 − r)
+
+where c_z, c_r, c_n, c_u are what the tangents of inputs, weights and biases add to the arguments
+of the gates and to u: c_z = ẋ W_xz + x Ẇ_xz + h Ẇ_hz + ḃ_z, and so on. All but ḣ is known for all
+steps before the loop. JAX's transpose of this loop is backpropagation through time, with one
+product per step (two for "before"); the transpose of x Ẇ and h Ẇ is the gradient of the weights,
+one product over all steps for each matrix. Where the state is scaled before it enters the products,
+so are h and ḣ next to W and Ẇ, in m, ṁ and E; not in (1 − z) ∘ ḣ and C_z. The expectation of
+zoneout multiplies z by 1 − zoneout, except in the factor 1 − z of C_z.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple, SupportsFloat, SupportsIndex
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike, DTypeLike
+
+from .._checks import as_array
+from .._ops import biased, scaled
+from .._scan import select
+from ..cells.gru import GRUParams, check_gru
+from .interface import Cell, PerGate, Point, Products, Weights, per_gate
+from .options import Constants, Options, Save
+from .unroll import Flags, fast_unroll
+
+
+class Gates(NamedTuple):
+    """Intermediate values of a step, each `[..., H]`."""
+
+    z: jax.Array  # update
+    r: jax.Array  # reset
+    n: jax.Array  # candidate
+    u: jax.Array | None  # h W_hn + b_hn, with reset="after" only
+
+
+class Slots(NamedTuple):
+    """The parameters in the layout in which their tangents enter."""
+
+    w_x: PerGate
+    w_h: list[PerGate]  # of all gates; with reset="before" of z and r, and of n
+    b: list[jax.Array | None]  # [H] each
+    b_hn: jax.Array | None  # [H]
+
+
+class Coefficients(NamedTuple):
+    """The coefficients of the linear recurrence, `[T, ..., H]`; None where there is none.
+
+    With reset="after" C_z, C_r and C_n ∘ r are `to_gates` `[T, ..., 3, H]`, next to each other as
+    the products with W_h are.
+    """
+
+    keep: jax.Array  # 1 − z
+    to_gates: jax.Array | tuple[jax.Array, ...]  # reset="before": C_z, C_n, E, r
+    g: jax.Array
+    m_dot: jax.Array | None  # E ∘ c_r, with reset="before"
+
+
+def _project(products: Products, params: GRUParams, xs: jax.Array, dtype: DTypeLike) -> PerGate:
+    return products.gates(xs, params.w_x, 3, dtype)
+
+
+def _step(
+    products: Products, weights: Weights, options: Options
+) -> Callable[[jax.Array, PerGate], tuple[jax.Array, Gates]]:
+    # The weights are split here, because XLA would not always move that out of the loop. The biases
+    # are added inside it, where they are part of an elementwise pass that is made anyway.
+    params, scale = weights.params, weights.constants.scale
+    b_z, b_r, b_n = _bias_per_gate(params)
+    w_h = _recurrent(params)
+
+    def gates_of(h: jax.Array, projection: PerGate) -> Gates:
+        x_z, x_r, x_n = per_gate(projection, 3)
+        h = scaled(h, scale)
+        u_z, u_r, *u_n = jnp.split(products.state(h, w_h[0], h.dtype), 4 - len(w_h), axis=-1)
+        z = jax.nn.sigmoid(biased(x_z + u_z, b_z))
+        r = jax.nn.sigmoid(biased(x_r + u_r, b_r))
+        if params.reset == "after":
+            u = biased(u_n[0], params.b_hn)
+            return Gates(z, r, jnp.tanh(biased(x_n, b_n) + r * u), u)
+        n = jnp.tanh(biased(x_n, b_n) + products.state(r * h, w_h[1], h.dtype))
+        return Gates(z, r, n, None)
+
+    def step(h: jax.Array, projection: PerGate) -> tuple[jax.Array, Gates]:
+        gates = gates_of(h, projection)
+        z = _updated(gates.z, options)
+        return (1 - z) * h + z * gates.n, gates
+
+    return step
+
+
+def _updated(z: jax.Array, options: Options) -> jax.Array:
+    """The share of its candidate that a unit takes."""
+    return z * (1 - options.zoneout) if options.zoneout else z
+
+
+def _recurrent(params: GRUParams) -> list[jax.Array]:
+    """W_h by products: whole, or [W_hz, W_hr] and W_hn with reset="before"."""
+    if params.reset == "after":
+        return [params.w_h]
+    return jnp.split(params.w_h, [2 * params.hidden_size], axis=1)
+
+
+def _bias_per_gate(params: GRUParams) -> list[jax.Array | None]:
+    return [None] * 3 if params.b is None else list(jnp.split(params.b, 3))
+
+
+def _prepared(products: Products, params: GRUParams) -> list[jax.Array]:
+    return [products.prepared(w) for w in _recurrent(params)]
+
+
+def _slots(products: Products, params: GRUParams) -> Slots:
+    return Slots(
+        w_x=products.slots(params.w_x, 3),
+        w_h=[products.slots(w, w.shape[1] // params.hidden_size) for w in _recurrent(params)],
+        b=_bias_per_gate(params),
+        b_hn=params.b_hn,
+    )
+
+
+def _coefficients(
+    products: Products, at: Point, along: tuple[Slots, jax.Array], options: Options
+) -> Coefficients:
+    (params, (scale, _)), h, (z, r, n, u), (xs, mask, _) = at
+    slots, xs_dot = along
+    dtype = h.dtype
+    if mask is not None:  # z = 0 leaves the state, and its tangent, as they are
+        z = select(mask, z, jnp.zeros_like(z))
+    update = _updated(z, options)
+    keep = 1 - update
+    to_z = (n - h) * update * (1 - z)
+    to_n = update * (1 - n * n)
+    h = scaled(h, scale)  # as it enters the products, from here on
+
+    def gates(x: jax.Array, slot: PerGate, count: int) -> tuple[jax.Array, ...]:
+        return per_gate(products.slotted(x, slot, dtype), count)
+
+    with_xs = zip(
+        per_gate(_project(products, params, xs_dot, dtype), 3), gates(xs, slots.w_x, 3), strict=True
+    )
+    (x_z, x_r, x_n), (b_z, b_r, b_n) = (a + b for a, b in with_xs), slots.b
+    if u is None:  # reset="before"
+        h_z, h_r = gates(h, slots.w_h[0], 2)
+        (h_n,) = gates(r * h, slots.w_h[1], 1)
+        to_m = h * r * (1 - r)
+        c_z, c_r, c_n = biased(x_z + h_z, b_z), biased(x_r + h_r, b_r), biased(x_n, b_n) + h_n
+        return Coefficients(keep, (to_z, to_n, to_m, r), to_z * c_z + to_n * c_n, to_m * c_r)
+    h_z, h_r, h_n = gates(h, slots.w_h[0], 3)
+    c_z, c_r, c_n = biased(x_z + h_z, b_z), biased(x_r + h_r, b_r), biased(x_n, b_n)
+    to_r, to_u = to_n * u * r * (1 - r), to_n * r
+    g = to_z * c_z + to_r * c_r + to_n * c_n + to_u * biased(h_n, slots.b_hn)
+    return Coefficients(keep, jnp.stack([to_z, to_r, to_u], axis=-2), g, None)
+
+
+def _linear_step(
+    products: Products, prepared: list[jax.Array], constants: Constants
+) -> Callable[[jax.Array, Coefficients], jax.Array]:
+    def step(h_dot: jax.Array, coefficients: Coefficients) -> jax.Array:
+        keep, to_gates, g, m_dot = coefficients
+        in_dot = scaled(h_dot, constants.scale)
+        u_dot = products.tangent(in_dot, prepared[0], h_dot.dtype)
+        if not isinstance(to_gates, tuple):  # reset="after"
+            u_dot = u_dot.reshape(to_gates.shape)
+            return keep * h_dot + jnp.sum(to_gates * u_dot, axis=-2) + g
+        to_z, to_n, to_m, r = to_gates
+        assert m_dot is not None
+        u_z, u_r = jnp.split(u_dot, 2, axis=-1)
+        m_dot = r * in_dot + to_m * u_r + m_dot
+        u_n = products.tangent(m_dot, prepared[1], h_dot.dtype)
+        return keep * h_dot + to_z * u_z + to_n * u_n + g
+
+    return step
+
+
+GRU = Cell(_project, _step, _prepared, _slots, _coefficients, _linear_step)
+
+
+def gru_unroll(
+    params: GRUParams,
+    h0: ArrayLike | None,
+    xs: ArrayLike,
+    *,
+    mask: ArrayLike | None = None,
+    resets: ArrayLike | None = None,
+    reset_state: ArrayLike | None = None,
+    reverse: bool = False,
+    save: Save = "gates",
+    unroll: SupportsIndex = 1,
+    state_scale: ArrayLike | None = None,
+    unit_mask: ArrayLike | None = None,
+    zoneout: SupportsFloat = 0.0,
+) -> tuple[jax.Array, jax.Array]:
+    """Runs the GRU over a time-major sequence; equivalent to `unroll(gru_step, ...)`, but faster.
+
+    Input projections are computed before the loop and weight gradients after the backward loop, in
+    large products over all steps. Derivatives of every order, in forward and in reverse mode, work.
+    `save`, `state_scale`, `unit_mask` and `zoneout` are not arguments of `unroll`.
+
+    `jax.vmap` over sequences that share the weights gives the same program as an explicit batch
+    axis. The vmap of a gradient (per-example gradients), and over weights, goes by JAX's own rules,
+    which transpose arrays around the loops.
+
+    Args:
+      params: the weights.
+      h0: the first state `[..., H]`, in the parameters' dtype or a wider one, which is carried;
+        None for zeros in the parameters' dtype.
+      xs: the inputs `[T, ..., I]`, in the parameters' dtype. T may be 0.
+      mask: bool `[T, ...]`; see `unroll`.
+      resets: bool `[T, ...]`; see `unroll`. Not to be confused with `params.reset`, the position
+        of the reset gate.
+      reset_state: `[H]` or `[..., H]`, the state that a reset begins with, zeros by default; see
+        `unroll`.
+      reverse: run from the last step to the first; see `unroll`.
+      save: the residuals stored for the backward pass; the gradients are the same.
+        "gates": states and gates, four or five arrays `[T, ..., H]`. Nothing is computed twice.
+        "states": the states alone. The backward pass computes the gates again, outside its loop:
+        a third more arithmetic for a fraction of the memory.
+        "chunks": √T of the states, for very long sequences. The backward pass runs the recurrence
+        again between them. The outputs `hs` need memory only as far as they are used. T must be
+        a number: not a dimension variable of `jax.export`.
+      unroll: the number of steps per iteration of the compiled loop, as in `jax.lax.scan`.
+      state_scale: `[..., H]`, in h0's dtype. Multiplies the state where it enters the products
+        with W_h, not where it is copied: the dropout of Gal & Ghahramani 2016. A constant:
+        nothing is differentiated with respect to it.
+      unit_mask: bool `[T, ..., H]`. Where it is False a unit keeps its state: zoneout (Krueger et
+        al. 2017). Nothing is zeroed.
+      zoneout: a Python number in [0, 1). The expectation of zoneout, for evaluation: each unit
+        keeps this share of its old state, h ← zoneout · h + (1 − zoneout) · h'.
+
+    Returns:
+      `(h_last, hs)`: the state after the last unmasked step in the direction of the scan
+      `[..., H]`, and the state after every step `[T, ..., H]`, zero where masked.
+
+    Raises:
+      ValueError: an argument of the wrong shape or dtype, an unknown `save`, `unroll` below 1,
+        `zoneout` outside [0, 1), a `reset_state` without resets.
+
+    >>> import jax, jax.numpy as jnp, gru_jax
+    >>> params = gru_jax.init_gru(jax.random.key(0), 3, 5)
+    >>> xs = jax.random.normal(jax.random.key(1), (7, 2, 3))  # [T, B, I]
+    >>> h0 = gru_jax.zero_state(params, (2,))
+    >>> mask = gru_jax.sequence_mask(jnp.array([7, 4]), 7)
+    >>> h_last, hs = gru_jax.gru_unroll(params, h0, xs, mask=mask)
+    >>> h_last.shape, hs.shape
+    ((2, 5), (7, 2, 5))
+    """
+    flags = Flags(mask, resets, reset_state, state_scale, unit_mask)
+    options = Options(save, reverse, unroll, zoneout)  # type: ignore[arg-type]
+    params, first = check_gru(params), None if h0 is None else as_array("h0", h0)
+    h_last, hs = fast_unroll(GRU, params, first, xs, flags, options)
+    return h_last, hs

@@ -1,0 +1,154 @@
+"""The plain scan, for any cell and any platform: both recurrences as `lax.scan`."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+from .._ops import product, spread
+from .._scan import restart, scan_time
+from .interface import Cell, Implementation, Inputs, PerGate, Point, Products, Weights
+from .options import Options
+
+Stretch = Callable[[Any, Any], tuple[Any, Any]]
+"""A stretch of steps: `(carry, steps [T, ...]) -> (carry, outputs [T, ...])`, as in a scan."""
+
+
+def states(products: Products, cell: Cell, options: Options, weights: Weights) -> Stretch:
+    """The recurrence of the states; input projections are computed outside the loop."""
+    step = cell.step(products, weights, options)
+
+    def body(h: Any, projection: Any) -> tuple[Any, Any]:
+        new, gates = step(h, projection)
+        return new, gates if options.save == "gates" else None
+
+    def stretch(h: Any, inputs: Inputs) -> tuple[Any, Any]:
+        xs, mask, resets = inputs
+        projection = cell.project(products, weights.params, xs, _dtype(h))
+        return scan_time(
+            body,
+            h,
+            (projection, mask, resets),
+            weights.constants.reset_state,
+            reverse=options.reverse,
+            unroll=options.unroll,
+        )
+
+    return stretch
+
+
+def tangents(
+    products: Products, cell: Cell, options: Options, weights: tuple[Weights, Weights]
+) -> Stretch:
+    """The recurrence of the tangents; weight gradients are computed outside the loop."""
+    at, along = weights
+    prepared = cell.prepared(products, at.params)
+    slots, slots_dot = cell.slots(products, at.params), cell.slots(products, along.params)
+
+    def stretch(carry: Any, steps: Any) -> tuple[Any, Any]:
+        h, h_dot = carry
+        states, gates, (xs, mask, resets), xs_dot = steps
+
+        # Coefficients computed from the states are not stored for the backward pass. The checkpoint
+        # is differentiated, not what it contains, because jax_remat3's cannot be transposed.
+        @jax.checkpoint
+        def known(slots: Any, reset_state: Any, h: Any, xs: jax.Array) -> Any:
+            constants = at.constants._replace(reset_state=reset_state)
+            here = slots, constants, h, Inputs(xs, mask, resets)
+            return _known((products, cell, options), (at.params, prepared), here, (states, gates))
+
+        primals = slots, at.constants.reset_state, h, xs
+        tangents = slots_dot, along.constants.reset_state, h_dot, xs_dot
+        (h, _), (h_dot, states_dot) = jax.jvp(known, primals, tangents)
+        return (h, h_dot), states_dot
+
+    return stretch
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _known(static: Any, weights: Any, here: Any, known: tuple[Any, Any]) -> tuple[Any, Any]:
+    """The last state and all states of a stretch, given as `known`, with their derivative.
+
+    Differentiated with respect to `here` only: the other arguments follow from it.
+    """
+    (_, _, options), (_, _, h0, _), (states, _) = static, here, known
+    return last(options, h0, states), states
+
+
+@_known.defjvp
+def _known_jvp(static: Any, primals: Any, tangents: Any) -> tuple[Any, Any]:
+    products, cell, options = static
+    (params, prepared), (_, constants, h0, inputs), (states, gates) = primals
+    _, (slots_dot, constants_dot, h0_dot, (xs_dot, _, _)), _ = tangents
+    before = jax.tree.map(partial(_shifted, options), h0, states)
+    fresh = constants.reset_state
+    fresh = None if fresh is None else jax.tree.map(spread, fresh, before)
+    before = restart(before, inputs.resets, fresh)
+    if gates is None:
+        step = cell.step(products, Weights(params, constants), options)
+        _, gates = step(before, cell.project(products, params, inputs.xs, _dtype(h0)))
+    at = Point(Weights(params, constants), before, gates, inputs)
+    coefficients = cell.coefficients(products, at, (slots_dot, xs_dot), options)
+    linear_step = cell.linear_step(products, prepared, constants)
+
+    def body(h_dot: Any, step: tuple[Any, jax.Array | None]) -> tuple[Any, Any]:
+        coefficients, resets = step
+        h_dot = linear_step(restart(h_dot, resets, constants_dot.reset_state), coefficients)
+        return h_dot, h_dot
+
+    steps = coefficients, inputs.resets
+    h_last_dot, states_dot = jax.lax.scan(
+        body, h0_dot, steps, reverse=options.reverse, unroll=options.unroll
+    )
+    return (last(options, h0, states), states), (h_last_dot, states_dot)
+
+
+def last(options: Options, h0: Any, states: Any) -> Any:
+    """The last state in the direction of the scan; h0 without a step."""
+    length = jax.tree.leaves(states)[0].shape[0]
+    if isinstance(length, int) and length == 0:
+        return h0
+    return jax.tree.map(lambda leaf: leaf[0 if options.reverse else -1], states)
+
+
+def _shifted(options: Options, h0: jax.Array, states: jax.Array) -> jax.Array:
+    """The state before each step."""
+    if options.reverse:
+        return jnp.concatenate([states, h0[None]])[1:]
+    return jnp.concatenate([h0[None], states])[:-1]
+
+
+def _dtype(h: Any) -> Any:
+    return jax.tree.leaves(h)[0].dtype
+
+
+def _gates(x: jax.Array, w: PerGate, gates: int, dtype: DTypeLike) -> PerGate:
+    del gates  # one product for all
+    assert not isinstance(w, tuple)
+    return product(x, w, dtype)
+
+
+PRODUCTS = Products(
+    gates=_gates,
+    state=product,
+    prepared=lambda w: w,
+    tangent=product,
+    slots=lambda w, gates: w,
+    slotted=lambda x, w, dtype: _gates(x, w, 0, dtype),
+)
+
+
+def implementation(products: Products) -> Implementation:
+    """The scan with these products."""
+
+    def run(recurrence: Callable[..., Stretch], *args: Any) -> tuple[Any, Any]:
+        cell, options, weights, carry, steps = args
+        return recurrence(products, cell, options, weights)(carry, steps)
+
+    return Implementation(partial(run, states), partial(run, tangents))
+
+
+SCAN = implementation(PRODUCTS)

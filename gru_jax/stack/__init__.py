@@ -1,0 +1,1 @@
+"""Stacks: layers and directions of GRUs, or of any other cell."""
