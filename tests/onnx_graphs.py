@@ -4,14 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from common import B, H, I, T, assert_close
+from common import B, H, I, T
+from convert_common import draw
 
 import gru_jax
 from gru_jax import Bidirectional, GRUStack, convert
-
-
-def draw(*shape, seed=0, dtype=np.float32):
-    return (np.random.default_rng(seed).normal(size=shape) / np.sqrt(H)).astype(dtype)
 
 
 def draw_weights(count=1, inputs=I, hidden=H, seed=0):
@@ -22,17 +19,8 @@ def draw_weights(count=1, inputs=I, hidden=H, seed=0):
     }
 
 
-def assert_same(actual, expected):
-    """Exactly the same tree."""
-    assert jax.tree.structure(actual) == jax.tree.structure(expected)
-    assert_close(actual, expected, rtol=0, atol=0)
-    assert [a.dtype for a in jax.tree.leaves(actual)] == [
-        a.dtype for a in jax.tree.leaves(expected)
-    ]
-
-
 class Builder:
-    """A graph in the making; each method gives the names of what it makes."""
+    """Builds a graph; each method returns the names of the tensors it adds."""
 
     def __init__(self):
         self.onnx = pytest.importorskip("onnx")
@@ -67,7 +55,7 @@ class Builder:
         attributes = {k: v for k, v in {**defaults, **attributes}.items() if v is not None}
         return self.add("GRU", x, *names, lengths, h0, outputs=2, name=name, **attributes)
 
-    def beside(self, y):
+    def concat(self, y):
         """[time, D, batch, H] -> [time, batch, D H], as PyTorch's exporters write it."""
         y = self.add("Transpose", y, perm=[0, 2, 1, 3])
         return self.add("Reshape", y, self.constant(np.array([0, 0, -1])))
@@ -88,7 +76,7 @@ class Builder:
 
 
 def run(model, feeds):
-    """The outputs that onnxruntime computes of a model or a file."""
+    """The outputs of a model or a file in onnxruntime."""
     onnxruntime = pytest.importorskip("onnxruntime")
     source = model.SerializeToString() if hasattr(model, "SerializeToString") else str(model)
     session = onnxruntime.InferenceSession(source, providers=["CPUExecutionProvider"])
@@ -99,7 +87,7 @@ _UNROLL = jax.jit(lambda *args, mask: gru_jax.gru_stack_unroll(*args, mask=mask)
 
 
 def unroll(network, xs, h0s=None, lengths=None):
-    """(h_lasts, one `[D, batch, H]` for each layer; hs) of our own."""
+    """Our (h_lasts, hs), with one `[D, batch, H]` per layer in h_lasts."""
     stack = network if isinstance(network, GRUStack) else GRUStack((network,))
     states = h0s and tuple(Bidirectional(*h) if len(h) == 2 else h[0] for h in h0s)
     mask = None if lengths is None else gru_jax.sequence_mask(np.asarray(lengths), len(xs))
@@ -117,7 +105,7 @@ def layer(weights, reset_after=1):
 
 
 def started(lower=LOWER, **attributes):
-    """A model in the making, and the states of its first GRU."""
+    """A builder with an input and a first GRU, and the states of that GRU."""
     build = Builder()
     build.input("x", "time", "batch", I)
     return build, build.gru("x", lower, **attributes)[0]

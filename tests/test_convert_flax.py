@@ -1,4 +1,4 @@
-"""Flax, Haiku and Equinox as users have them: within models, boxed, stacked, in checkpoints."""
+"""Weights of Flax in models, boxes, stacks and checkpoints."""
 
 import copy
 import functools
@@ -16,7 +16,7 @@ from gru_jax import Bidirectional, GRUParams, GRUStack, convert
 nn = pytest.importorskip("flax.linen")
 nnx = pytest.importorskip("flax.nnx")
 serialization = pytest.importorskip("flax.serialization")
-# what imports of the peers warn about is theirs to mend
+# warnings of the frameworks are not ours to fix
 pytestmark = [
     pytest.mark.filterwarnings("ignore"),
     pytest.mark.usefixtures("jax_defaults"),
@@ -40,7 +40,7 @@ class Parent(nn.Module):
 
 
 class ScannedRNN(nn.Module):
-    """As in purejaxrl, whose `initialize_carry` makes a cell of its own."""
+    """As in purejaxrl, whose `initialize_carry` creates a second cell."""
 
     @functools.partial(
         nn.scan, variable_broadcast="params", in_axes=0, out_axes=0, split_rngs={"params": False}
@@ -78,7 +78,7 @@ def scanned(cls=Block, **options):
     return nn.scan(cls, **axes, length=4)(**options)
 
 
-def test_cells_of_a_model():
+def test_prefixes_of_cells_in_a_linen_model():
     _, xs = random_inputs()
     layer = nn.RNN(nn.GRUCell(H), time_major=True)
     variables = randomised(layer.init(KEY, xs))
@@ -99,7 +99,7 @@ def test_cells_of_a_model():
     assert_same(convert.from_linen(variables, prefix="GRUCell_0"), convert.from_linen(variables))
 
 
-def test_purejaxrl():
+def test_policy_of_purejaxrl_matches():
     _, xs = random_inputs()
     resets = jnp.arange(T)[:, None] == jnp.arange(B)
     policy = Policy()
@@ -111,7 +111,7 @@ def test_purejaxrl():
     assert_close(run(params, hidden, resets=resets), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_both_directions_of_linen():
+def test_linen_bidirectional_matches():
     _, xs = random_inputs()
     rnns = [nn.RNN(nn.GRUCell(H), time_major=True) for _ in range(2)]
     layer = nn.Bidirectional(*rnns, time_major=True)
@@ -129,7 +129,7 @@ def test_both_directions_of_linen():
 
 
 @pytest.mark.parametrize("both", [False, True])
-def test_layers_of_a_scan(both):
+def test_layers_of_a_linen_scan_become_a_stack(both):
     width = 6
     _, xs = random_inputs(inputs=width)
     layer = scanned(both=both)
@@ -143,7 +143,7 @@ def test_layers_of_a_scan(both):
     assert_close(run(stack, xs), layer.apply(variables, xs, None)[0], rtol=1e-5, atol=1e-5)
 
 
-def test_cells_that_are_no_layers_of_a_stack():
+def test_ensembles_are_not_read_as_a_stack():
     """An ensemble by `nn.vmap` has the same leading axis."""
     _, xs = random_inputs()
     cell = nn.GRUCell(H)
@@ -163,7 +163,7 @@ def test_cells_that_are_no_layers_of_a_stack():
 
 
 @pytest.mark.parametrize("box", [nn.with_partitioning, nn.with_logical_partitioning])
-def test_boxed_parameters(box, tmp_path):
+def test_boxed_parameters_are_unboxed(box, tmp_path):
     _, xs = random_inputs()
     cell = nn.GRUCell(
         H,
@@ -181,7 +181,7 @@ def test_boxed_parameters(box, tmp_path):
 
 
 @pytest.mark.parametrize("cell", [nn.LSTMCell, nn.OptimizedLSTMCell, nn.MGUCell, nn.SimpleCell])
-def test_other_cells_of_linen(cell):
+def test_other_cells_of_linen_are_refused(cell):
     cell = cell(H)
     carry = cell.initialize_carry(KEY, (B, I))
     params = cell.init(KEY, carry, jnp.ones((B, I)))["params"]
@@ -201,7 +201,7 @@ class Model(nnx.Module):
         self.rnn = nnx.Bidirectional(*rnns, time_major=True, rngs=rngs)
 
 
-def test_nnx_models():
+def test_nnx_models_and_their_states_match():
     _, xs = random_inputs()
     model = Model()
     expected = model.rnn(xs)
@@ -224,7 +224,7 @@ def test_nnx_models():
 
 
 @pytest.mark.parametrize("option", ["gate_fn", "activation_fn"])
-def test_nnx_modules_with_other_activations(option):
+def test_nnx_modules_with_other_activations_are_refused(option):
     def sigmoid(x):
         return x
 
@@ -234,7 +234,7 @@ def test_nnx_modules_with_other_activations(option):
             convert.from_nnx(cell)
 
 
-def test_layers_that_nnx_stacks():
+def test_layers_of_an_nnx_vmap_become_a_stack():
     @nnx.vmap
     def make(key):
         return nnx.GRUCell(H, H, rngs=nnx.Rngs(key))
@@ -247,7 +247,7 @@ def test_layers_that_nnx_stacks():
 
 
 @pytest.mark.parametrize("kind", ["linen", "nnx", "nnx state", "optimiser"])
-def test_orbax(kind, tmp_path):
+def test_checkpoints_of_orbax_are_read(kind, tmp_path):
     ocp = pytest.importorskip("orbax.checkpoint")
     _, xs = random_inputs()
     if kind.startswith("nnx"):
@@ -266,7 +266,7 @@ def test_orbax(kind, tmp_path):
     assert_same(convert_it(restored), expected)
 
 
-def test_numpy_checkpoints_of_another_width():
+def test_dtypes_of_msgpack_checkpoints():
     """float64 without x64, and half precision, as safetensors and msgpack restore them."""
     cell = nn.GRUCell(H)
     variables = cell.init(KEY, jnp.zeros((B, H)), jnp.zeros((B, I)))

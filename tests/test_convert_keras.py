@@ -1,4 +1,4 @@
-"""Keras' Bidirectional, names and lists of weights."""
+"""Bidirectional layers, names and lists of weights of Keras."""
 
 import os
 
@@ -12,7 +12,7 @@ import gru_jax
 from gru_jax import GRUStack, convert
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
-# what imports of the peers warn about is theirs to mend
+# warnings of the frameworks are not ours to fix
 pytestmark = [
     pytest.mark.filterwarnings("ignore"),
     pytest.mark.usefixtures("jax_defaults"),
@@ -20,7 +20,7 @@ pytestmark = [
 
 
 @pytest.mark.parametrize("reset_after", [True, False])
-def test_keras_bidirectional(reset_after):
+def test_bidirectional_outputs_match(reset_after):
     keras = pytest.importorskip("keras")
     layer = keras.layers.Bidirectional(
         keras.layers.GRU(H, return_sequences=True, reset_after=reset_after)
@@ -87,7 +87,7 @@ def test_lists_and_paths_keep_both_directions(both):
 
 
 def test_names_that_collide_are_refused(both):
-    """In Keras 3 every kernel is called "kernel": the last direction is left."""
+    """In Keras 3 every kernel is named "kernel": only the last direction remains."""
     with pytest.raises(ValueError, match=r"Bidirectional has two each: use \{w.path: w"):
         convert.from_keras({w.name: w for w in both.weights})
     mixed = {w.name: w for w in both.backward_layer.weights}
@@ -101,7 +101,7 @@ def test_names_that_collide_are_refused(both):
     assert_same(one, convert.from_keras(both.weights).backward)
 
 
-def test_lists_of_something_else_are_refused(both):
+def test_wrong_lists_of_weights_are_refused(both):
     arrays = both.get_weights()
     for wrong in ([], arrays[:1], arrays[:5], arrays * 2, arrays[:3] + [draw(7, 21)] * 3):
         with pytest.raises(ValueError, match="weights is a list of"):
@@ -119,12 +119,12 @@ def test_lists_of_something_else_are_refused(both):
 
 
 @pytest.mark.parametrize("reset_after", ["yes", 1, [True], jnp.array(True)])
-def test_reset_after_of_a_wrong_kind(reset_after, both):
+def test_wrong_reset_after_is_refused(reset_after, both):
     with pytest.raises(ValueError, match=r"reset_after is a .*, but must be True, False or None"):
         convert.from_keras(both.get_weights(), reset_after=reset_after)
 
 
-def test_reset_after_is_read_from_the_bias():
+def test_reset_after_is_inferred_from_the_bias():
     for reset in ("before", "after"):
         params = random_params(reset=reset)
         assert_same(convert.from_keras(convert.to_keras(params)), params)

@@ -1,4 +1,4 @@
-"""Keras' GRUs in the files that Keras writes, and as its objects name them."""
+"""Files of Keras."""
 
 import io
 import json
@@ -19,7 +19,7 @@ from gru_jax import Bidirectional, GRUParams, GRUStack, convert
 os.environ.setdefault("KERAS_BACKEND", "jax")
 keras = pytest.importorskip("keras")
 h5py = pytest.importorskip("h5py")
-# what imports of the peers warn about is theirs to mend
+# warnings of the frameworks are not ours to fix
 pytestmark = [
     pytest.mark.filterwarnings("ignore"),
     pytest.mark.usefixtures("jax_defaults"),
@@ -52,7 +52,7 @@ def run(network, xs):
 
 
 def check(network, layers, **tolerances):
-    """The layers of Keras, one after the other, and ours compute the same."""
+    """The layers of Keras, run in sequence, and ours have the same outputs."""
     _, xs = random_inputs(inputs=layers[0].input.shape[-1])
     expected = jnp.swapaxes(xs, 0, 1)
     for layer in layers:
@@ -62,7 +62,7 @@ def check(network, layers, **tolerances):
 
 @FORMATS
 @pytest.mark.parametrize("options", [{}, {"reset_after": False}, {"use_bias": False}])
-def test_one_layer(ending, options, tmp_path):
+def test_file_with_one_layer(ending, options, tmp_path):
     made = model(gru(**options), keras.layers.LSTM(4), keras.layers.Dense(2))
     path = save(made, tmp_path, ending)
     for given in (path, str(path)):
@@ -77,7 +77,7 @@ def test_one_layer(ending, options, tmp_path):
 
 
 @FORMATS
-def test_without_configuration_or_bias_the_reset_is_keras_default(ending, tmp_path):
+def test_reset_without_configuration_or_bias_is_the_default_of_keras(ending, tmp_path):
     made = model(gru(use_bias=False, reset_after=False))
     params = convert.from_keras(save(made, tmp_path, ending))
     assert params.reset == ("after" if ending == ".weights.h5" else "before")
@@ -86,7 +86,7 @@ def test_without_configuration_or_bias_the_reset_is_keras_default(ending, tmp_pa
 
 @FORMATS
 @pytest.mark.parametrize("reset_after", [True, False])
-def test_both_directions(ending, reset_after, tmp_path):
+def test_file_with_both_directions(ending, reset_after, tmp_path):
     made = model(keras.layers.Bidirectional(gru(reset_after=reset_after)), keras.layers.Dense(2))
     params = convert.from_keras(save(made, tmp_path, ending))
     assert isinstance(params, Bidirectional)
@@ -94,7 +94,7 @@ def test_both_directions(ending, reset_after, tmp_path):
 
 
 @FORMATS
-def test_cells_in_a_stack(ending, tmp_path):
+def test_file_with_stacked_cells(ending, tmp_path):
     """Eleven, so that gru_cell_10 must not come before gru_cell_2."""
     cells = [keras.layers.GRUCell(4) for _ in range(10)]
     rnn = keras.layers.RNN([keras.layers.GRUCell(H), *cells], return_sequences=True)
@@ -106,7 +106,7 @@ def test_cells_in_a_stack(ending, tmp_path):
 
 
 @FORMATS
-def test_one_of_several_is_chosen_by_its_prefix(ending, tmp_path):
+def test_prefix_selects_one_of_several(ending, tmp_path):
     inner = keras.Sequential([keras.Input((T, I)), gru(4, name="first")], name="inner")
     made = model(
         inner,
@@ -147,7 +147,7 @@ def test_other_activations_are_refused(ending, options, found, wrap, tmp_path):
         convert.from_keras(path)
 
 
-def test_a_function_of_the_users_is_not_taken_for_the_activation_of_its_name(tmp_path):
+def test_custom_activation_named_like_a_standard_one_is_refused(tmp_path):
     @keras.saving.register_keras_serializable()
     def tanh(x):
         return x
@@ -158,7 +158,7 @@ def test_a_function_of_the_users_is_not_taken_for_the_activation_of_its_name(tmp
             convert.from_keras(path)
 
 
-def test_the_activation_of_another_layer_does_not_matter(tmp_path):
+def test_activations_of_other_layers_are_ignored(tmp_path):
     layers = [gru(4, activation="relu", name="other"), gru(name="mine", use_bias=False)]
     path = save(model(*layers), tmp_path, ".keras")
     check(convert.from_keras(path, prefix="mine"), layers[1:])
@@ -167,7 +167,7 @@ def test_the_activation_of_another_layer_does_not_matter(tmp_path):
 
 
 @pytest.mark.parametrize("ending", [".keras", ".weights.h5"])
-def test_bfloat16_and_subclassed_models(ending, tmp_path):
+def test_files_of_bfloat16_and_subclassed_models(ending, tmp_path):
     @keras.saving.register_keras_serializable()
     class Model(keras.Model):
         def __init__(self):
@@ -191,7 +191,7 @@ def test_bfloat16_and_subclassed_models(ending, tmp_path):
     assert_same(convert.from_keras(path, prefix="blocks/gru_1"), params)
 
 
-def test_a_file_of_keras_before_it_wrote_names(tmp_path):
+def test_file_without_names_of_layers(tmp_path):
     made = model(gru(4, reset_after=False), gru(reset_after=False))
     path = save(made, tmp_path, ".keras")
     with zipfile.ZipFile(path) as archive:
@@ -217,8 +217,8 @@ def test_a_file_of_keras_before_it_wrote_names(tmp_path):
 
 
 @pytest.mark.parametrize("cell", ["gru_cell/", ""])
-def test_a_file_of_keras_2(cell, tmp_path):
-    """Its layout, written by hand: Keras 2 needs a TensorFlow of its own."""
+def test_file_of_keras_2(cell, tmp_path):
+    """Its layout, written by hand, because Keras 2 needs TensorFlow."""
     layer = keras.layers.Bidirectional(gru())
     made = model(layer)
     names = [
@@ -243,7 +243,7 @@ def test_a_file_of_keras_2(cell, tmp_path):
         convert.from_keras(old | {"gru/bias:0": draw(6 * H)})
 
 
-def test_paths_that_cannot_be_read(tmp_path):
+def test_unreadable_paths_are_refused(tmp_path):
     (tmp_path / "text.h5").write_text("no HDF5 at all")
     with zipfile.ZipFile(tmp_path / "other.keras", "w") as archive:
         archive.writestr("readme", "no model")
@@ -257,7 +257,7 @@ def test_paths_that_cannot_be_read(tmp_path):
             convert.from_keras(tmp_path / name)
 
 
-def test_a_nested_model_before_keras_wrote_names(tmp_path):
+def test_nested_model_without_names_of_layers(tmp_path):
     inner = keras.Sequential([keras.Input((T, I)), gru(4)])
     made = model(inner, gru())
     path = save(made, tmp_path, ".weights.h5")
@@ -271,14 +271,14 @@ def test_a_nested_model_before_keras_wrote_names(tmp_path):
     check(convert.from_keras(path, prefix="layers/gru/"), made.layers[1:])
 
 
-def test_without_h5py(tmp_path, monkeypatch):
+def test_missing_h5py_is_reported(tmp_path, monkeypatch):
     path = save(model(gru()), tmp_path, ".keras")
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(ValueError, match="h5py, which reads it, is not installed"):
         convert.from_keras(path)
 
 
-def test_conversion_of_a_file_is_differentiable_and_independent(tmp_path):
+def test_parameters_of_a_file_can_be_differentiated(tmp_path):
     made = model(gru())
     first, second = (convert.from_keras(save(made, tmp_path, ".keras")) for _ in range(2))
     value = jax.grad(lambda params: jnp.sum(run(params, random_inputs()[1])))(first)

@@ -1,4 +1,4 @@
-"""Whose memory the results of conversions are: their own, so that every array can be donated."""
+"""Conversions return new arrays, so that every array can be donated."""
 
 import dataclasses
 
@@ -7,9 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from common import random_params
-from convert_common import RESET, from_, ours, theirs, to
-
-EACH = pytest.mark.parametrize("name", RESET)
+from convert_common import EACH_FORMAT, FORMATS, from_, ours, theirs, to
 
 
 def pointers(tree):
@@ -23,14 +21,13 @@ def variants(name):
     yield jax.tree.map(
         jnp.asarray, random_params(reset=params.reset, hidden=1, inputs=1, bias=False)
     )
-    if RESET[name] == "after" and name != "nnx":
-        yield dataclasses.replace(params, b=None)
-        yield dataclasses.replace(params, b_hn=None)
+    for field in FORMATS[name].biases:
+        yield dataclasses.replace(params, **{field: None})
 
 
-@EACH
+@EACH_FORMAT
 def test_no_two_arrays_share_memory(name):
-    """Neither of a result nor with an argument, so that each can be donated."""
+    """Within a result, or of a result and an argument."""
     donate = jax.jit(lambda tree: jax.tree.map(lambda a: 2 * a, tree), donate_argnums=0)
     for params in variants(name):
         weights = to(name)(params)
@@ -47,20 +44,17 @@ def test_no_two_arrays_share_memory(name):
             jax.tree.map(np.testing.assert_array_equal, kept, expected)
 
 
-@EACH
-def test_under_jit_results_are_new_too(name):
-    if name in ("nnx", "textbook"):
-        params = dataclasses.replace(ours(name), b=None)
-    else:
-        params = ours(name)
+@EACH_FORMAT
+def test_results_under_jit_are_new_arrays(name):
+    params = ours(name)
     weights = jax.jit(to(name))(params)
     back = jax.jit(from_(name))(weights)
     every = pointers(params) + pointers(weights) + pointers(back)
     assert len(set(every)) == len(every)
 
 
-@EACH
-def test_what_the_user_changes_later_does_not_change_the_result(name):
+@EACH_FORMAT
+def test_later_changes_of_arguments_do_not_change_results(name):
     host = jax.tree.map(np.array, theirs(name))
     params = from_(name)(host)
     before = jax.tree.map(np.array, params)
@@ -69,8 +63,8 @@ def test_what_the_user_changes_later_does_not_change_the_result(name):
     jax.tree.map(np.testing.assert_array_equal, params, before)
 
 
-@EACH
-def test_arrays_that_are_gone(name):
+@EACH_FORMAT
+def test_deleted_arrays_are_refused(name):
     weights = theirs(name)
     jax.tree.leaves(weights)[0].delete()
     with pytest.raises(ValueError, match="cannot be read, but must be an array with values"):

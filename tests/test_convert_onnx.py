@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from common import B, H, I, T, assert_close, random_params
-from onnx_graphs import Builder, assert_same, draw, draw_weights, run, unroll
+from convert_common import assert_same, draw
+from onnx_graphs import Builder, draw_weights, run, unroll
 
 import gru_jax
 from gru_jax import Bidirectional, GRUStack, convert
@@ -40,7 +41,7 @@ def node_cases():
 
 
 def run_node(params, direction, xs, h0, lengths=None):
-    """Y `[T, D, B, H]` and Y_h `[D, B, H]` of our own."""
+    """Our Y `[T, D, B, H]` and Y_h `[D, B, H]`."""
     if direction == "bidirectional":
         (last,), hs = unroll(params, xs, [h0], lengths)
         return jnp.stack(jnp.split(hs, 2, -1), 1), last
@@ -50,7 +51,7 @@ def run_node(params, direction, xs, h0, lengths=None):
 
 
 @pytest.mark.parametrize(("attributes", "inputs", "expected"), node_cases())
-def test_cases_of_the_onnx_project(attributes, inputs, expected):
+def test_outputs_match_cases_of_the_onnx_project(attributes, inputs, expected):
     if inputs is None:
         pytest.skip("onnx is not installed")
     layout = attributes.get("layout", 0)
@@ -76,8 +77,8 @@ def test_cases_of_the_onnx_project(attributes, inputs, expected):
 @EITHER_RESET
 @pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
 @pytest.mark.parametrize("masked", [False, True])
-def test_node_in_onnxruntime(reset, direction, masked):
-    """A node with biases of its own, among them some that only ever add up."""
+def test_node_outputs_match_onnxruntime(reset, direction, masked):
+    """A node with random biases, also those of which only the sum matters."""
     linear = int(reset == "after")
     weights = draw_weights(2 if direction == "bidirectional" else 1)
     h0, xs = draw(len(weights["R"]), B, H), draw(T, B, I, seed=3)
@@ -113,8 +114,8 @@ def feeds_of(xs, lengths, h0s):
 
 @EITHER_RESET
 @pytest.mark.parametrize("bidirectional", [True, False])
-def test_written_model(reset, bidirectional, tmp_path):
-    """Any batch, time and lengths, empty rows and no time too: onnxruntime gives our numbers."""
+def test_written_model_matches_in_onnxruntime(reset, bidirectional, tmp_path):
+    """For any batch, time and lengths, also rows of length 0 and T = 0."""
     stack, h0 = two_layers(reset, bidirectional)
     pytest.importorskip("onnx")
     path = tmp_path / "model.onnx"
@@ -140,10 +141,10 @@ def test_written_model(reset, bidirectional, tmp_path):
 
 
 @EITHER_RESET
-def test_streaming_through_a_written_model(reset, tmp_path):
-    """In pieces, among them empty ones, a written model gives what it gives at once."""
+def test_written_model_streams_in_pieces(reset, tmp_path):
+    """Run on consecutive pieces, also empty ones, it gives the same outputs as on the whole."""
     pytest.importorskip("onnx")
-    stack, h0 = two_layers(reset, False)
+    stack, h0 = two_layers(reset, bidirectional=False)
     convert.to_onnx(stack, tmp_path / "model.onnx")
     lengths, h0s = np.array([9, 4, 0, 6]), [np.tile(h, (1, 4, 1)) for h in h0]
     xs, states, pieces = draw(9, 4, I), h0s, []
@@ -154,7 +155,7 @@ def test_streaming_through_a_written_model(reset, tmp_path):
     assert_close((states, np.concatenate(pieces)), unroll(stack, xs, h0s, lengths))
 
 
-def test_a_written_model_is_read_back(tmp_path):
+def test_round_trip_of_a_written_model_is_exact(tmp_path):
     pytest.importorskip("onnx")
     for reset in ("before", "after"):
         for bidirectional in (False, True):
@@ -165,7 +166,7 @@ def test_a_written_model_is_read_back(tmp_path):
             assert_same(convert.from_onnx(tmp_path / "model.onnx"), GRUStack(stack.layers[:1]))
 
 
-def test_refused_nodes():
+def test_wrong_nodes_are_refused():
     params = random_params()
     node = convert.to_onnx(params)
     for changes, message in (
@@ -201,7 +202,7 @@ def test_refused_nodes():
 
 @pytest.mark.parametrize("dtype", ["uint8", "int8", "int32", "bool", "complex64"])
 def test_weights_that_are_not_floating_are_refused(dtype):
-    """The numbers of a quantised model need their scale, which no entry of the node holds."""
+    """Quantised weights need a scale, which a GRU node does not have."""
     params = random_params(reset="after")
     node = {name: np.asarray(array) for name, array in convert.to_onnx(params).items()}
     for name in node:
@@ -213,7 +214,7 @@ def test_weights_that_are_not_floating_are_refused(dtype):
             convert.to_onnx(network)
 
 
-def test_refused_networks(tmp_path):
+def test_wrong_networks_and_paths_are_refused(tmp_path):
     params, other = random_params(), random_params(hidden=6)
     lstm = gru_jax.init_lstm(jax.random.key(0), I, H)
     path = tmp_path / "model.onnx"
@@ -246,7 +247,7 @@ def test_refused_networks(tmp_path):
 
 
 def test_no_two_arrays_share_memory():
-    """With each other, or with an argument: each may be donated."""
+    """Within a result, or of a result and an argument."""
     same = jnp.asarray(draw(1, 3 * H, H))
     node = {"W": same, "R": same, "B": jnp.asarray(draw(1, 6 * H))}
     for linear in (0, 1):

@@ -1,23 +1,12 @@
-"""ONNX models in every form: files, bytes, protos, PyTorch's exports; and what is no such model."""
+"""Forms of ONNX models: files, bytes, protos, exports of PyTorch; and objects that are none."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from common import B, H, I, assert_close, random_params
-from onnx_graphs import (
-    LOWER,
-    UPPER,
-    XS,
-    Builder,
-    assert_same,
-    draw,
-    layer,
-    refuses,
-    run,
-    started,
-    unroll,
-)
+from convert_common import assert_same, draw
+from onnx_graphs import LOWER, UPPER, XS, Builder, layer, refuses, run, started, unroll
 
 import gru_jax
 from gru_jax import GRUStack, convert
@@ -27,11 +16,11 @@ DTYPES = pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32", "fl
 
 def two_layers():
     build, y = started()
-    y, _ = build.gru(build.beside(y), UPPER)
+    y, _ = build.gru(build.concat(y), UPPER)
     return build.model(y), GRUStack((layer(LOWER), layer(UPPER)))
 
 
-def test_every_form_of_a_model(tmp_path):
+def test_forms_of_a_model_give_the_same_stack(tmp_path):
     model, stack = two_layers()
     path = tmp_path / "model.onnx"
     path.write_bytes(content := model.SerializeToString())
@@ -56,8 +45,8 @@ def test_every_form_of_a_model(tmp_path):
 
 @DTYPES
 @pytest.mark.parametrize("raw", [False, True])
-def test_tensors_are_read_bit_by_bit(dtype, raw, tmp_path):
-    """As raw bytes or as lists of numbers, in the file or beside it."""
+def test_dtypes_and_storage_of_tensors(dtype, raw, tmp_path):
+    """As raw bytes or as lists of numbers, in the file or in a second one."""
     onnx = pytest.importorskip("onnx")
     kind = onnx.helper.np_dtype_to_tensor_dtype(jnp.dtype(dtype))
     build = Builder()
@@ -94,8 +83,8 @@ def test_integer_tensors_are_refused(dtype):
     refuses(graph, f"'gru_0': [WRB] is {dtype}, but must be float16")
 
 
-def test_weights_that_are_computed_from_constants():
-    """The gates in PyTorch's order, half precision, a quantised matrix: all by the model itself."""
+def test_weights_computed_from_constants():
+    """Reordered gates, half precision and a quantised matrix, converted by nodes of the model."""
     build = Builder()
     build.input("x", "time", "batch", I)
     w, r, b = (array[0] for array in LOWER.values())
@@ -145,7 +134,7 @@ def test_weights_that_are_not_constant_are_refused():
 
 
 def test_functions_are_inlined():
-    """As PyTorch's newer exporter writes modules without its optimiser."""
+    """As written by PyTorch's newer exporter without its optimiser."""
     build, _ = started()
     helper = build.onnx.helper
     (gru,) = build.nodes
@@ -160,7 +149,7 @@ def test_functions_are_inlined():
     assert_same(convert.from_onnx(model), GRUStack((layer(LOWER),)))
 
 
-def test_models_without_a_gru_say_what_they_have():
+def test_models_without_a_gru_are_refused():
     build = Builder()
     build.input("x", "time", "batch", I)
     y = build.add("Relu", "x")
@@ -175,13 +164,13 @@ def test_models_without_a_gru_say_what_they_have():
     build.nodes[-1].op_type = "GRU"
     graph = build.onnx.helper.make_graph(build.nodes, "g", build.inputs, [], build.initializers)
     refuses(graph, "no GRU node, but Relu, com.microsoft.GRU")
-    beside, y = started()
-    beside.add("RNN", beside.beside(y), name="other")
-    refuses(beside.model(y), "'gru_0'.*and besides RNN 'other'")
-    assert_same(convert.from_onnx(beside.model(y), node="gru_0"), layer(LOWER))
+    build, y = started()
+    build.add("RNN", build.concat(y), name="other")
+    refuses(build.model(y), "'gru_0'.*and besides RNN 'other'")
+    assert_same(convert.from_onnx(build.model(y), node="gru_0"), layer(LOWER))
 
 
-def test_nodes_inside_of_other_nodes_are_refused():
+def test_nodes_inside_other_nodes_are_refused():
     inner, y = started()
     helper = inner.onnx.helper
     value = helper.make_empty_tensor_value_info(y)
@@ -196,7 +185,7 @@ def test_nodes_inside_of_other_nodes_are_refused():
     assert_same(convert.from_onnx(build.model(y), node="gru_0"), layer(LOWER))
 
 
-def test_what_is_no_model_is_refused(tmp_path):
+def test_other_objects_and_files_are_refused(tmp_path):
     onnx = pytest.importorskip("onnx")
     model, stack = two_layers()
     params = random_params()
@@ -217,7 +206,7 @@ def test_what_is_no_model_is_refused(tmp_path):
             convert.from_onnx(path)
 
 
-@pytest.mark.filterwarnings("ignore")  # the exporters', which are theirs to mend
+@pytest.mark.filterwarnings("ignore")  # warnings of the exporters are not ours to fix
 @pytest.mark.parametrize("exporter", ["torchscript", "torchscript unfolded", "dynamo"])
 @pytest.mark.parametrize(
     ("layers", "options"),
@@ -227,7 +216,7 @@ def test_what_is_no_model_is_refused(tmp_path):
         (3, {"bias": False}),
     ],
 )
-def test_exports_of_pytorch(exporter, layers, options, tmp_path):
+def test_exports_of_pytorch_match(exporter, layers, options, tmp_path):
     torch = pytest.importorskip("torch")
     pytest.importorskip("onnxscript" if exporter == "dynamo" else "onnx")
     torch.manual_seed(0)
@@ -250,8 +239,8 @@ def test_exports_of_pytorch(exporter, layers, options, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_packed_sequences_of_pytorch(tmp_path):
-    """Sorted by length inside the model: sequence_lens of ours are in the caller's order."""
+def test_packed_sequences_of_pytorch_match(tmp_path):
+    """The model sorts by length internally; our lengths are in the caller's order."""
     torch = pytest.importorskip("torch")
     pytest.importorskip("onnx")
     torch.manual_seed(0)

@@ -1,15 +1,14 @@
-"""Whole ONNX models, read: graphs as exporters write them, against onnxruntime."""
+"""Reading whole ONNX models, with graphs as exporters write them, compared with onnxruntime."""
 
 import numpy as np
 import pytest
 from common import B, H, I, T, assert_close
+from convert_common import assert_same, draw
 from onnx_graphs import (
     LOWER,
     UPPER,
     XS,
     Builder,
-    assert_same,
-    draw,
     draw_weights,
     layer,
     refuses,
@@ -26,8 +25,8 @@ WIDE, BOTH = draw_weights(1, 2 * H, 6, 5), draw_weights(2)
 @pytest.mark.parametrize("reset_after", [0, 1])
 @pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize("zeros", ["ConstantOfShape", "Expand"])
-def test_batch_major_with_lengths_and_zero_states(reset_after, count, zeros):
-    """As tf2onnx and Keras write it: transposes, and zeros of a computed shape."""
+def test_batch_major_model_with_lengths_and_zero_states_matches(reset_after, count, zeros):
+    """As written by tf2onnx and Keras: transposes, and zeros of a computed shape."""
     weights = [draw_weights(count), draw_weights(count, count * H, 6, 5)]
     build = Builder()
     build.input("x", "batch", "time", I)
@@ -47,7 +46,7 @@ def test_batch_major_with_lengths_and_zero_states(reset_after, count, zeros):
         if count == 1:
             y = build.add("Squeeze", y, build.constant(np.array([1])))
         else:
-            y = build.beside(y)
+            y = build.concat(y)
         below = build.add("Transpose", y, perm=[1, 0, 2])
     model = build.model(below)
     lengths = np.array([5, 3, 1, 4], np.int32)
@@ -58,7 +57,7 @@ def test_batch_major_with_lengths_and_zero_states(reset_after, count, zeros):
 
 
 def sliced(build, y):
-    """tf2onnx: each direction by itself."""
+    """As written by tf2onnx: each direction separately."""
     one, two = build.constant(np.array([1])), build.constant(np.array([2]))
     zero = build.constant(np.array([0]))
     each = [build.add("Slice", y, *ends, one) for ends in ((zero, one), (one, two))]
@@ -83,8 +82,8 @@ def shaped(build, y):
     return build.add("Reshape", build.add("Transpose", y, perm=[0, 2, 1, 3]), size)
 
 
-@pytest.mark.parametrize("glue", [Builder.beside, sliced, split, shaped])
-def test_whatever_puts_the_directions_side_by_side_is_followed(glue):
+@pytest.mark.parametrize("glue", [Builder.concat, sliced, split, shaped])
+def test_nodes_that_concatenate_directions_are_accepted(glue):
     build, y = started(BOTH)
     y, last = build.gru(glue(build, y), WIDE)
     model = build.model(y, last)
@@ -94,8 +93,8 @@ def test_whatever_puts_the_directions_side_by_side_is_followed(glue):
     assert_close((our_hs[:, None], our_last), tuple(run(model, {"x": XS})))
 
 
-def test_fixed_sizes_are_followed():
-    """Exported without dynamic axes: Reshape to numbers, lengths that are all of the time."""
+def test_fixed_sizes_are_accepted():
+    """Exported without dynamic axes: Reshape to fixed sizes, lengths equal to T."""
     build = Builder()
     build.input("x", T, B, I)
     lengths = build.constant(np.full(B, T, np.int32))
@@ -109,22 +108,22 @@ def test_fixed_sizes_are_followed():
 
 def norm(build, y):
     scale = build.constant(np.ones(2 * H, np.float32))
-    return build.add("LayerNormalization", build.beside(y), scale, axis=-1)
+    return build.add("LayerNormalization", build.concat(y), scale, axis=-1)
 
 
 def plus_input(build, y):
-    wide = build.add("Concat", *["x"] * 4, build.beside(y), axis=2)
+    wide = build.add("Concat", *["x"] * 4, build.concat(y), axis=2)
     ends = [build.constant(np.array([n])) for n in (0, 2 * H, 2)]
-    return build.add("Add", build.beside(y), build.add("Slice", wide, *ends))
+    return build.add("Add", build.concat(y), build.add("Slice", wide, *ends))
 
 
 def masked(build, y):
     build.input("mask", "time", "batch", 1)
-    return build.add("Mul", build.beside(y), "mask")
+    return build.add("Mul", build.concat(y), "mask")
 
 
 def swapped(build, y):
-    return build.beside(build.add("Gather", y, build.constant(np.array([1, 0])), axis=1))
+    return build.concat(build.add("Gather", y, build.constant(np.array([1, 0])), axis=1))
 
 
 def unmoved(build, y):
@@ -133,21 +132,21 @@ def unmoved(build, y):
 
 def reversed_in_time(build, y):
     ends = [build.constant(np.array([n])) for n in (-1, -(2**31), 0, -1)]
-    return build.add("Slice", build.beside(y), *ends)
+    return build.add("Slice", build.concat(y), *ends)
 
 
 def cropped(build, y):
     ends = [build.constant(np.array([n])) for n in (0, 1000, 0)]
-    return build.add("Slice", build.beside(y), *ends)
+    return build.add("Slice", build.concat(y), *ends)
 
 
 def rounded(build, y):
-    half = build.add("Cast", build.beside(y), to=10)
+    half = build.add("Cast", build.concat(y), to=10)
     return build.add("Cast", half, to=1)
 
 
 def linear(build, y):
-    return build.add("MatMul", build.beside(y), build.constant(draw(2 * H, 2 * H)))
+    return build.add("MatMul", build.concat(y), build.constant(draw(2 * H, 2 * H)))
 
 
 @pytest.mark.parametrize(
@@ -162,11 +161,11 @@ def linear(build, y):
         (cropped, "Slice"),
         (rounded, "Cast"),
         (linear, "MatMul"),
-        *((lambda build, y, op=op: build.add(op, build.beside(y)), op) for op in ("Relu", "Tanh")),
-        (lambda build, y: build.add("custom.Norm", build.beside(y)), "custom.Norm"),
+        *((lambda build, y, op=op: build.add(op, build.concat(y)), op) for op in ("Relu", "Tanh")),
+        (lambda build, y: build.add("custom.Norm", build.concat(y)), "custom.Norm"),
     ],
 )
-def test_whatever_changes_the_numbers_between_layers_is_refused(glue, names):
+def test_nodes_that_change_values_between_layers_are_refused(glue, names):
     build, y = started(BOTH)
     y, _ = build.gru(glue(build, y), WIDE)
     model = build.model(y)
@@ -175,8 +174,8 @@ def test_whatever_changes_the_numbers_between_layers_is_refused(glue, names):
         assert_same(convert.from_onnx(model, node=f"gru_{i}"), layer(weights))
 
 
-def test_initial_states_of_the_caller():
-    """One input with both layers' states, as PyTorch's exporters write it."""
+def test_initial_states_as_model_inputs_match():
+    """One input with the states of both layers, as written by PyTorch's exporters."""
     build = Builder()
     build.input("x", "time", "batch", I)
     build.input("h", 2, "batch", H)
@@ -184,13 +183,13 @@ def test_initial_states_of_the_caller():
     for i, weights in enumerate((LOWER, upper)):
         ends = [build.constant(np.array([n])) for n in (i, i + 1, 0)]
         y, _ = build.gru(y, weights, h0=build.add("Slice", "h", *ends))
-        y = build.beside(y)
+        y = build.concat(y)
     h0, model = draw(2, B, H, seed=4), build.model(y)
     _, hs = unroll(convert.from_onnx(model), XS, [h0[:1], h0[1:]])
     assert_close(hs, run(model, {"x": XS, "h": h0})[0])
 
 
-def test_directions_in_one_layer():
+def test_bidirectional_layer_matches():
     build, y = started(BOTH)
     stack = convert.from_onnx(build.model(y))
     assert isinstance(stack.layers[0], Bidirectional)

@@ -1,19 +1,10 @@
-"""ONNX models whose nodes hold what no GRU, or no stack, of this library does."""
+"""ONNX models that no GRU, or no stack, of this library can represent."""
 
 import numpy as np
 import pytest
 from common import B, H, I
-from onnx_graphs import (
-    LOWER,
-    UPPER,
-    Builder,
-    assert_same,
-    draw,
-    draw_weights,
-    layer,
-    refuses,
-    started,
-)
+from convert_common import assert_same, draw
+from onnx_graphs import LOWER, UPPER, Builder, draw_weights, layer, refuses, started
 
 from gru_jax import GRUParams, convert
 
@@ -36,7 +27,7 @@ from gru_jax import GRUParams, convert
         ({"zoneout": 0.1}, "zoneout=0.1"),
     ],
 )
-def test_attributes_that_would_change_the_numbers_are_refused(attributes, message):
+def test_attributes_of_other_functions_are_refused(attributes, message):
     build, y = started(**attributes)
     build.nodes[-1].name = "the name"
     helper = build.onnx.helper
@@ -53,7 +44,7 @@ def test_attributes_that_would_change_the_numbers_are_refused(attributes, messag
     refuses(named, message, node=build.nodes[-1])
 
 
-def test_attributes_that_change_nothing():
+def test_attributes_without_effect_are_accepted():
     for attributes in (
         {"activations": ["sigmoid", "Tanh"], "layout": 0},
         {"hidden_size": None, "direction": None},
@@ -67,9 +58,9 @@ def test_attributes_that_change_nothing():
         assert_same(convert.from_onnx(graph).layers, (layer(LOWER),))
 
 
-def test_a_node_in_reverse_is_read_where_it_is_asked_for():
+def test_reverse_node_needs_the_argument_direction():
     build, y = started(direction="reverse")
-    y, _ = build.gru(build.beside(y), UPPER)
+    y, _ = build.gru(build.concat(y), UPPER)
     model = build.model(y)
     refuses(model, "'gru_0' .*reverse")
     refuses(model, "runs in reverse", node="gru_0")
@@ -81,7 +72,7 @@ def test_a_node_in_reverse_is_read_where_it_is_asked_for():
     assert isinstance(found, GRUParams)
 
 
-def test_initial_states_that_would_be_lost_are_refused():
+def test_constant_initial_states_are_refused():
     learned = draw(1, 1, H, seed=3)
 
     def constant(build):
@@ -113,7 +104,7 @@ def test_initial_states_that_would_be_lost_are_refused():
         assert_same(convert.from_onnx(build.model(y), node="gru_0"), layer(LOWER))
 
 
-def test_lengths_that_would_be_lost_are_refused():
+def test_constant_lengths_are_refused():
     for first, second, message in (
         ("a", "b", "other sequence_lens"),
         ("a", "", "other sequence_lens"),
@@ -126,11 +117,11 @@ def test_lengths_that_would_be_lost_are_refused():
         build.input("b", "batch", dtype="int32")
         build.constant(np.array([5, 3, 1, 4], np.int32), "fixed")
         y, _ = build.gru("x", LOWER, first)
-        y, _ = build.gru(build.beside(y), UPPER, second)
+        y, _ = build.gru(build.concat(y), UPPER, second)
         refuses(build.model(y), message)
 
 
-def test_nodes_that_are_no_stack_are_listed_and_picked():
+def test_nodes_that_are_no_stack_are_listed_and_selected():
     branches, _ = started()
     branches.gru("x", UPPER)
     encoder, y = started()
@@ -139,10 +130,10 @@ def test_nodes_that_are_no_stack_are_listed_and_picked():
     decoder.input("target", "time", "batch", H)
     decoder.gru("target", draw_weights(1, H, H, 5), h0="gru_0:1")
     dense, y = started()
-    both = dense.add("Concat", dense.beside(y), "x", axis=2)
+    both = dense.add("Concat", dense.concat(y), "x", axis=2)
     dense.gru(both, draw_weights(1, H + I, 6, 5))
     skip, y = started()
-    upper, _ = skip.gru(skip.beside(y), draw_weights(1, H, H, 5))
+    upper, _ = skip.gru(skip.concat(y), draw_weights(1, H, H, 5))
     skip.add("Add", y, upper, name="skip")
     for build in (branches, encoder, decoder, dense, skip):
         output = "skip:0" if build is skip else "gru_1:0"

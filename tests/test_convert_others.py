@@ -1,4 +1,4 @@
-"""Haiku's and Equinox' cells, within models and as objects."""
+"""GRUs in Haiku models, and Equinox cells."""
 
 import jax
 import pytest
@@ -8,7 +8,7 @@ from convert_common import assert_same, randomised
 import gru_jax
 from gru_jax import convert
 
-# what imports of the peers warn about is theirs to mend
+# warnings of the frameworks are not ours to fix
 pytestmark = [
     pytest.mark.filterwarnings("ignore"),
     pytest.mark.usefixtures("jax_defaults"),
@@ -16,7 +16,7 @@ pytestmark = [
 KEY = jax.random.key(0)
 
 
-def test_haiku_models():
+def test_prefixes_of_grus_in_a_haiku_model():
     hk = pytest.importorskip("haiku")
     _, xs = random_inputs()
 
@@ -33,7 +33,7 @@ def test_haiku_models():
     assert convert.from_haiku(params).hidden_size == 5
 
 
-def test_the_cell_of_equinox_itself():
+def test_equinox_cell_matches_and_others_are_refused():
     eqx = pytest.importorskip("equinox")
     for bias in (True, False):
         cell = eqx.nn.GRUCell(I, H, use_bias=bias, key=KEY)

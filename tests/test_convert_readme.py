@@ -1,4 +1,4 @@
-"""The lines that `gru_jax/convert/README.md` shows, on files that the frameworks write."""
+"""`gru_jax/convert/README.md`: its code runs on files of the frameworks; its table is derived."""
 
 import importlib
 import os
@@ -10,21 +10,23 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from common import H, I, random_inputs
+from convert_common import FORMATS
 
 import gru_jax
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
 README = pathlib.Path(gru_jax.convert.__file__).with_name("README.md").read_text(encoding="utf-8")
 SECTIONS = dict(re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", README, flags=re.M | re.S))
-# what imports of the peers warn about is theirs to mend
+# warnings of the frameworks are not ours to fix
 pytestmark = [
     pytest.mark.filterwarnings("ignore"),
     pytest.mark.usefixtures("jax_defaults"),
 ]
 
 
-def pytorch():
-    torch = pytest.importorskip("torch")
+def torch():
+    import torch
+
     save_file = pytest.importorskip("safetensors.torch").save_file
     safetensors = importlib.import_module("safetensors.numpy").__package__
     module = torch.nn.GRU(I, H, 2, bidirectional=True)
@@ -35,7 +37,8 @@ def pytorch():
 
 
 def keras():
-    keras = pytest.importorskip("keras")
+    import keras
+
     pytest.importorskip("h5py")
     layer = keras.layers.GRU(H, name="encoder_gru", return_sequences=True)
     keras.Sequential([keras.Input((5, I)), layer]).save("model.keras")
@@ -46,9 +49,10 @@ def keras():
 
 
 def linen():
-    nn = pytest.importorskip("flax.linen")
+    import flax
+    from flax import linen as nn
+
     checkpoint = pytest.importorskip("orbax.checkpoint")
-    flax = pytest.importorskip("flax")
 
     class Model(nn.Module):
         @nn.compact
@@ -64,7 +68,7 @@ def linen():
 
 
 def nnx():
-    nnx = pytest.importorskip("flax.nnx")
+    from flax import nnx
 
     class Encoder(nnx.Module):
         def __init__(self):
@@ -78,13 +82,19 @@ def nnx():
 
 
 def haiku():
-    hk = pytest.importorskip("haiku")
+    import haiku as hk
+
     core = hk.transform(lambda xs: hk.dynamic_unroll(hk.GRU(H), xs, jnp.zeros((4, H)))[0])
     return {"transformed": core, "xs": random_inputs()[1]}
 
 
+def equinox():
+    import equinox
+
+    return {"equinox": equinox}
+
+
 def onnx():
-    pytest.importorskip("onnx")
     onnxruntime = pytest.importorskip("onnxruntime")
     stack = gru_jax.init_gru_stack(jax.random.key(0), I, (H,), reset="after")
     gru_jax.convert.to_onnx(stack, "model.onnx")
@@ -96,23 +106,51 @@ def onnx():
     return names | {"onnxruntime": onnxruntime, "inputs": inputs}
 
 
+# what the code of a section needs besides its framework, by the name of the format
 SETUPS = {
-    "PyTorch": pytorch,
-    "Keras": keras,
-    "Flax linen": linen,
-    "Flax nnx": nnx,
-    "Haiku": haiku,
-    "Equinox": lambda: {"equinox": pytest.importorskip("equinox")},
-    "ONNX": onnx,
-    "The textbook": dict,
+    "torch": torch,
+    "keras": keras,
+    "linen": linen,
+    "nnx": nnx,
+    "haiku": haiku,
+    "equinox": equinox,
+    "onnx": onnx,
 }
 
 
-@pytest.mark.parametrize("section", SETUPS)
-def test_the_lines_run(section, tmp_path, monkeypatch):
+def row(form):
+    """The row of the table of formats, in Markdown."""
+    biases = " and ".join(form.biases) or "none"
+    if form.biases:
+        biases += ", or none" if form.without_bias else "; zeros for missing ones"
+    if form.summed:
+        only = "" if form.summed == form.resets else f' with reset="{form.summed[0]}"'
+        biases += f"; summed{only}"
+    cells = (
+        f"`from_{form.name}`, `to_{form.name}`",
+        form.cell,
+        ", ".join(f"`{network.__name__}`" for network in form.networks),
+        " or ".join(form.resets),
+        "1 − z" if form.negates_z else "z",
+        biases,
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def test_table_of_the_readme_is_the_table_of_formats():
+    rows = re.findall(r"^\| `.*", README, flags=re.M)
+    assert rows == list(map(row, FORMATS.values()))
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_code_of_the_readme_runs(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", SECTIONS[section], flags=re.S)
-    names = {"gru_jax": gru_jax, "jax": jax, "np": np, "pathlib": pathlib} | SETUPS[section]()
+    form = FORMATS[name]
+    if form.package is not None:
+        pytest.importorskip(form.package)
+    names = {"gru_jax": gru_jax, "jax": jax, "np": np, "pathlib": pathlib}
+    names |= SETUPS.get(name, dict)()
+    blocks = re.findall(r"```python\n(.*?)```", SECTIONS[form.framework], flags=re.S)
     assert blocks
     for block in blocks:
         assert len(block.strip().splitlines()) == 2
@@ -121,5 +159,6 @@ def test_the_lines_run(section, tmp_path, monkeypatch):
     assert {type(network)} <= {gru_jax.GRUParams, gru_jax.GRUStack, gru_jax.Bidirectional}
 
 
-def test_every_format_has_a_section():
-    assert set(SETUPS) == set(SECTIONS)
+def test_sections_of_the_readme_are_the_formats():
+    frameworks = [form.framework for form in FORMATS.values()]
+    assert list(SECTIONS) == ["What each can represent", *frameworks, "Adding a framework"]

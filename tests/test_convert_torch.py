@@ -1,4 +1,4 @@
-"""PyTorch's GRU and GRUCell: values, gradients, there and back, refusals."""
+"""Stacks of PyTorch: outputs, gradients, round trips, errors."""
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ from convert_common import assert_same, draw
 import gru_jax
 from gru_jax import Bidirectional, GRUStack, convert
 
-# what imports of the peers warn about is theirs to mend
+# warnings of the frameworks are not ours to fix
 pytestmark = [
     pytest.mark.filterwarnings("ignore"),
     pytest.mark.usefixtures("jax_defaults"),
@@ -28,7 +28,7 @@ def torch_module(layers, bidirectional, bias=True):
 
 
 def torch_states(torch, layers, bidirectional, seed=0):
-    """The same first states in both forms."""
+    """The same initial states in both forms."""
     h0 = draw(layers * (1 + bidirectional), B, H, seed=seed)
     ours = tuple(
         Bidirectional(h0[2 * i], h0[2 * i + 1]) if bidirectional else h0[i] for i in range(layers)
@@ -42,7 +42,7 @@ def flat_states(h_lasts):
 
 @pytest.mark.parametrize(("layers", "bidirectional"), [(1, False), (2, False), (3, True)])
 @BIAS
-def test_torch(layers, bidirectional, bias):
+def test_stack_outputs_match(layers, bidirectional, bias):
     torch, module = torch_module(layers, bidirectional, bias)
     stack = convert.from_torch(module.state_dict())
     theirs, ours = torch_states(torch, layers, bidirectional)
@@ -70,8 +70,8 @@ def test_torch(layers, bidirectional, bias):
 
 @pytest.mark.parametrize("bidirectional", [True, False])
 @BIAS
-def test_torch_there_and_back(bidirectional, bias):
-    """Without PyTorch: its biases of z and r are added up once, and then nothing changes."""
+def test_round_trip_of_stacks_is_exact(bidirectional, bias):
+    """Without PyTorch; the biases of z and r are already summed."""
     stack = gru_jax.init_gru_stack(
         jax.random.key(0),
         I,
@@ -88,19 +88,8 @@ def test_torch_there_and_back(bidirectional, bias):
     assert_same(convert.from_torch(convert.to_torch(cell)), cell)
 
 
-def test_torch_cell():
-    torch = pytest.importorskip("torch")
-    torch.manual_seed(0)
-    cell = torch.nn.GRUCell(I, H)
-    params = convert.from_torch(cell.state_dict())
-    h0, xs = random_inputs()
-    with torch.no_grad():
-        expected = cell(torch.tensor(np.asarray(xs[0])), torch.tensor(np.asarray(h0)))
-    assert_close(gru_jax.gru_step(params, h0, xs[0]), expected.numpy())
-
-
 @pytest.mark.parametrize("bidirectional", [True, False])
-def test_torch_gradients(bidirectional):
+def test_stack_gradients_match(bidirectional):
     torch, module = torch_module(2, bidirectional)
     theirs, ours = torch_states(torch, 2, bidirectional)
     _, xs = random_inputs()
@@ -126,10 +115,10 @@ def test_torch_gradients(bidirectional):
     assert_close(by_xs, inputs.grad.numpy(), **tolerance)
 
 
-def test_torch_packed_sequences():
-    """Its variable lengths are our mask."""
-    torch, module = torch_module(2, True)
-    theirs, ours = torch_states(torch, 2, True)
+def test_packed_sequences_match_masks():
+    """Packed rows are equivalent to a mask."""
+    torch, module = torch_module(2, bidirectional=True)
+    theirs, ours = torch_states(torch, 2, bidirectional=True)
     _, xs = random_inputs()
     lengths = [5, 3, 1, 4]
     packed = torch.nn.utils.rnn.pack_padded_sequence(
@@ -165,12 +154,12 @@ GOOD = {"weight_ih_l0": (3 * H, I), "weight_hh_l0": (3 * H, H)}
         ({"weight_ih": (3 * H, I)}, r"torch.nn.GRUCell lacks \['weight_hh'\]"),
     ],
 )
-def test_torch_refusals(shapes, message):
+def test_wrong_entries_are_refused(shapes, message):
     with pytest.raises(ValueError, match=message):
         convert.from_torch({name: np.zeros(shape) for name, shape in shapes.items()})
 
 
-def test_stacks_that_torch_cannot_have():
+def test_stacks_that_torch_cannot_represent_are_refused():
     one, other = (random_params(reset="after", inputs=n, hidden=m) for n, m in ((I, 7), (7, 6)))
     with pytest.raises(ValueError, match=r"hidden sizes \[6, 7\]"):
         convert.to_torch(GRUStack((one, other)))

@@ -1,4 +1,4 @@
-"""PyTorch's GRUs as users have them: in files, within models, wrapped, in half precision."""
+"""State dicts of PyTorch: in files, of models, wrapped, in half precision."""
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ import gru_jax
 from gru_jax import Bidirectional, GRUParams, GRUStack, convert
 
 torch = pytest.importorskip("torch")
-# what imports of the peers warn about is theirs to mend
+# warnings of the frameworks are not ours to fix
 pytestmark = [
     pytest.mark.filterwarnings("ignore"),
     pytest.mark.usefixtures("jax_defaults"),
@@ -40,7 +40,7 @@ def model(kind=Model):
 
 
 def check(module, stack, **tolerances):
-    """The module and the stack compute the same."""
+    """The module and the stack have the same outputs."""
     _, xs = random_inputs()
     with torch.no_grad():
         expected = module.float()(torch.tensor(np.asarray(xs)))[0].numpy()
@@ -57,7 +57,7 @@ def saved(state_dict, tmp_path):
     "prefix", [None, "encoder.rnn.", "encoder.rnn", "encoder", "", "module.encoder.rnn"]
 )
 @pytest.mark.parametrize("wrapper", ["none", "DataParallel", "compile", "compiled part", "average"])
-def test_the_only_gru_of_a_model(prefix, wrapper, tmp_path):
+def test_only_gru_of_a_wrapped_model_is_found(prefix, wrapper, tmp_path):
     net = model()
     rnn = net.encoder["rnn"]
     if wrapper == "DataParallel":
@@ -71,7 +71,7 @@ def test_the_only_gru_of_a_model(prefix, wrapper, tmp_path):
     check(rnn, convert.from_torch(saved(net.state_dict(), tmp_path), prefix=prefix))
 
 
-def test_a_training_checkpoint(tmp_path):
+def test_training_checkpoint_is_read(tmp_path):
     net = model()
     optimiser = torch.optim.Adam(net.parameters())
     net.embed(torch.ones(I)).sum().backward()
@@ -80,7 +80,7 @@ def test_a_training_checkpoint(tmp_path):
     check(net.encoder["rnn"], convert.from_torch(saved(checkpoint, tmp_path)))
 
 
-def test_one_of_several_is_chosen_by_its_prefix(tmp_path):
+def test_prefix_selects_one_of_several(tmp_path):
     net = model()
     net.decoder = torch.nn.GRU(I, 4)
     net.cell = torch.nn.GRUCell(I, 6)
@@ -99,7 +99,7 @@ def test_one_of_several_is_chosen_by_its_prefix(tmp_path):
             convert.from_torch(state_dict, prefix=prefix)
 
 
-def test_a_model_without_a_gru():
+def test_model_without_a_gru_is_refused():
     net = model()
     del net.encoder
     with pytest.raises(ValueError, match=r"no GRU, but other recurrent cells at \['lstm.'"):
@@ -110,7 +110,7 @@ def test_a_model_without_a_gru():
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
 @pytest.mark.parametrize("form", ["tensors", "parameters", "safetensors", "safetensors.numpy"])
-def test_half_precision_both_ways(dtype, form, tmp_path):
+def test_dtypes_in_both_directions(dtype, form, tmp_path):
     net = model().to(getattr(torch, dtype))
     rnn = net.encoder["rnn"]
     state_dict = saved(net.state_dict(), tmp_path)
@@ -184,7 +184,7 @@ REFUSED = {
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("within", ["gru", "model"])
 @pytest.mark.parametrize("kind", REFUSED)
-def test_a_gru_that_computes_something_else_is_refused(kind, within, bias):
+def test_reparametrised_gru_is_refused(kind, within, bias):
     change, message = REFUSED[kind]
     gru = torch.nn.GRU(I, H, bias=bias)
     change(gru)
@@ -194,7 +194,7 @@ def test_a_gru_that_computes_something_else_is_refused(kind, within, bias):
 
 
 @pytest.mark.parametrize("kind", [torch.nn.GRU, torch.nn.GRUCell])
-def test_a_quantised_gru_is_refused(kind):
+def test_quantised_gru_is_refused(kind):
     net = torch.nn.Sequential(kind(I, H))
     try:
         net = torch.ao.quantization.quantize_dynamic(net, {kind}, dtype=torch.qint8)
@@ -205,7 +205,7 @@ def test_a_quantised_gru_is_refused(kind):
 
 
 @pytest.mark.parametrize("gone", ["l0", "l1", "l2", "l1_reverse", "bias_hh_l1", "bias"])
-def test_something_is_missing(gone):
+def test_missing_layers_and_biases_are_reported(gone):
     state_dict = torch.nn.GRU(I, H, 3, bidirectional=True).state_dict()
     kept = {k: v for k, v in state_dict.items() if not (k.endswith(gone) or gone in k.split("_l"))}
     if gone == "bias":
@@ -220,7 +220,7 @@ def test_something_is_missing(gone):
         convert.from_torch(kept)
 
 
-def test_values_that_cannot_be_read():
+def test_unreadable_values_are_refused():
     good = torch.nn.GRU(I, H).state_dict()
     for weight, message in (
         (torch.empty(3 * H, I, device="meta"), "weight_ih_l0 is a Tensor torch.float32 meta"),
@@ -238,7 +238,7 @@ def test_values_that_cannot_be_read():
             convert.from_torch(wrong)
 
 
-def test_stacks_that_do_not_fit_together():
+def test_stacks_with_mismatched_sizes_are_refused():
     gru = gru_jax.init_gru(jax.random.key(0), I, H, reset="after")
     other = gru_jax.init_gru(jax.random.key(0), I + 1, H, reset="after")
     with pytest.raises(ValueError, match=r"params.layers\[1\]: w_x has shape \(4, 21\).*\(7, 21\)"):

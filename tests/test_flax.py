@@ -1,4 +1,4 @@
-"""The layers that take the place of Flax' own: same parameters, same numbers, same training."""
+"""The drop-in Flax layers: same parameters, same outputs, same training curves."""
 
 import jax
 import jax.numpy as jnp
@@ -43,7 +43,7 @@ def randomised(tree):
 
 
 def without_padding(result, call, time_major):
-    """Zeroes what Flax leaves in the padding."""
+    """Replaces Flax's outputs in the padding by zeros."""
     if "seq_lengths" not in call:
         return result
     carry, outputs = result
@@ -68,8 +68,8 @@ def nnx_layers(dtype=None, **arguments):
     ("as_attribute", "dtype"), [(False, None), (True, None), (True, jnp.bfloat16)]
 )
 @pytest.mark.parametrize("call", CALLS, ids=lambda call: " ".join(call) or "plain")
-def test_every_argument(interface, time_major, as_attribute, call, dtype):
-    """Given to the layer or to the call, with a first carry or without."""
+def test_outputs_match_flax_for_every_argument(interface, time_major, as_attribute, call, dtype):
+    """Passed to the layer or to the call, with an initial carry or without."""
     xs = draw(*((T, B) if time_major else (B, T)), I)
     lengths = {k: v for k, v in call.items() if k == "seq_lengths"}
     rest = {k: v for k, v in call.items() if k != "seq_lengths"} | {"time_major": time_major}
@@ -92,7 +92,7 @@ def test_every_argument(interface, time_major, as_attribute, call, dtype):
     assert_close(actual, expected, **tolerance)
 
 
-def test_linen_initialises_as_flax_does():
+def test_linen_initialisation_matches_flax():
     xs = draw(B, T, I)
     theirs, ours = linen_layers()
     expected, actual = (m.init(jax.random.key(3), xs) for m in (theirs, ours))
@@ -100,15 +100,15 @@ def test_linen_initialises_as_flax_does():
     assert_close(actual, expected, rtol=0, atol=0)
 
 
-def test_nnx_has_the_state_of_flax():
-    """So that what was saved of one is restored into the other."""
+def test_nnx_state_has_the_structure_of_flax():
+    """So that a checkpoint of one can be restored into the other."""
     theirs, ours = (nnx.state(layer) for layer in nnx_layers())
     assert jax.tree.structure(nnx.to_pure_dict(ours)) == jax.tree.structure(
         nnx.to_pure_dict(theirs)
     )
 
 
-def test_linen_bidirectional():
+def test_linen_bidirectional_matches_flax():
     xs = draw(B, T, I)
 
     def model(rnn):
@@ -124,7 +124,7 @@ def test_linen_bidirectional():
         assert_close(actual, expected)
 
 
-def test_nnx_bidirectional():
+def test_nnx_bidirectional_matches_flax():
     xs = draw(B, T, I)
     there, here = (nnx.GRUCell(I, H, rngs=nnx.Rngs(i)) for i in range(2))
     expected, actual = (
@@ -155,7 +155,7 @@ def train(loss, weights, steps=20):
     return jax.jit(lambda w: jax.lax.scan(update, (w, optimiser.init(w)), length=steps)[1])(weights)
 
 
-def test_linen_training_curve():
+def test_linen_training_curve_matches_flax():
     xs, targets = draw(B, T, I), jnp.sin(draw(B, T, 2) * 3)
     weights = Tagger(nn.RNN).init(jax.random.key(0), xs)
     expected, actual = (
@@ -166,7 +166,7 @@ def test_linen_training_curve():
     assert_close(actual, expected, rtol=1e-5)
 
 
-def test_nnx_training_curve():
+def test_nnx_training_curve_matches_flax():
     xs, targets = draw(B, T, I), jnp.sin(draw(B, T, H) * 3)
     curves = []
     for rnn in (nnx.RNN, gru_jax.flax.nnx.RNN):
@@ -182,8 +182,8 @@ def test_nnx_training_curve():
     assert_close(actual, expected, rtol=1e-5)
 
 
-def test_a_checkpoint_written_by_flax(tmp_path):
-    """Saved by Flax' own model, restored into the one with our layer."""
+def test_checkpoint_of_flax_is_restored(tmp_path):
+    """Saved from a model with Flax's layer, restored into one with ours."""
     ocp = pytest.importorskip("orbax.checkpoint")
     xs = draw(B, T, I)
     theirs, ours = Tagger(nn.RNN), Tagger(gru_jax.flax.linen.RNN)
@@ -195,7 +195,7 @@ def test_a_checkpoint_written_by_flax(tmp_path):
     assert_close(ours.apply(restored, xs), theirs.apply(variables, xs))
 
 
-def test_a_row_of_length_zero_returns_its_first_carry():
+def test_row_of_length_zero_returns_its_initial_carry():
     _, ours = nnx_layers()
     h0 = draw(B, H)
     carry, outputs = ours(

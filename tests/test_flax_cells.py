@@ -1,6 +1,8 @@
-"""Cells that the layers run fast, and those that run as in Flax; boxes, resets, open shapes."""
+"""Cells that the layers run fast, and those that run as in Flax; boxes, resets, symbolic shapes."""
 
 import copy
+import inspect
+import re
 
 import jax
 import jax.numpy as jnp
@@ -33,7 +35,7 @@ sigmoid_of_jax, sigmoid.__qualname__ = jax.nn.sigmoid, "sigmoid"
 
 
 class HalfGRUCell(nn.GRUCell):
-    """Derived from Flax' cell, and another function."""
+    """A subclass of Flax's cell that computes another function."""
 
     @nn.compact
     def __call__(self, carry, inputs):
@@ -73,8 +75,8 @@ def run_count(monkeypatch):
 
 
 @pytest.mark.parametrize("name", LINEN)
-def test_linen_cells(name, monkeypatch):
-    """What is initialised, and every output, equals Flax'; the standard cell runs fast."""
+def test_linen_cells_match_flax_and_standard_ones_run_fast(name, monkeypatch):
+    """Initial parameters and outputs equal Flax's; the standard cell runs fast."""
     calls = run_count(monkeypatch)
     theirs, ours = nn.RNN(LINEN[name]()), gru_jax.flax.linen.RNN(LINEN[name]())
     expected, variables = (layer.init(jax.random.key(1), XS) for layer in (theirs, ours))
@@ -125,7 +127,7 @@ NNX = {
 
 
 @pytest.mark.parametrize("name", NNX)
-def test_nnx_cells(name, monkeypatch):
+def test_nnx_cells_match_flax_and_standard_ones_run_fast(name, monkeypatch):
     calls = run_count(monkeypatch)
     make, arguments, change = NNX[name]
     cell = make(I, H, **arguments, rngs=nnx.Rngs(0))
@@ -135,7 +137,33 @@ def test_nnx_cells(name, monkeypatch):
     assert bool(calls) == (name in ("standard", "frozen kernel"))
 
 
-def test_layers_are_copied_and_pickled():
+def test_nnx_layer_with_state_axes_runs_as_in_flax(monkeypatch):
+    calls = run_count(monkeypatch)
+    cell = nnx.GRUCell(I, H, rngs=nnx.Rngs(0))
+    axes = nnx.StateAxes({nnx.Param: None, ...: nnx.Carry})
+    theirs, ours = (rnn(cell, state_axes=axes) for rnn in (nnx.RNN, gru_jax.flax.nnx.RNN))
+    assert_close(ours(XS), theirs(XS))
+    assert not calls
+    with pytest.raises(ValueError, match="resets and reset_state"):
+        ours(XS, resets=RESETS)
+
+
+@pytest.mark.parametrize("module", [gru_jax.flax.linen, gru_jax.flax.nnx])
+def test_every_argument_is_documented(module):
+    """The layer's in the docstring of the class, the call's in that of `__call__`."""
+    for function, doc in (
+        (module.RNN.__init__, module.RNN.__doc__),
+        (module.RNN.__call__, module.RNN.__call__.__doc__),
+    ):
+        for part in ("Args:", "Raises:", "ValueError:", "[*batch, T, "):
+            assert part in doc
+        names = set(inspect.signature(function).parameters) - {"self", "parent", "name"}
+        described = re.findall(r"^ +(\w+): ", doc.split("Args:")[1], flags=re.M)
+        assert names <= set(described)
+    assert ">>> " in module.RNN.__doc__
+
+
+def test_layers_can_be_copied_and_pickled():
     """As target networks and moving averages are."""
     cloudpickle = pytest.importorskip("cloudpickle")
     layer = gru_jax.flax.linen.RNN(nn.GRUCell(H))
@@ -150,8 +178,8 @@ def test_layers_are_copied_and_pickled():
 @pytest.mark.parametrize("interface", ["linen", "nnx"])
 @pytest.mark.parametrize("time_major", [False, True])
 @pytest.mark.parametrize("state", [None, (H,), (B, H)])
-def test_resets(interface, time_major, state):
-    """One step of Flax' cell at a time, with the state replaced by hand."""
+def test_resets_match_stepwise_flax(interface, time_major, state):
+    """Compared with single steps of Flax's cell, with the state replaced explicitly."""
     fresh = None if state is None else jnp.linspace(-1, 1, int(np.prod(state))).reshape(state)
     if interface == "linen":
         layer = gru_jax.flax.linen.RNN(nn.GRUCell(H), return_carry=True)
@@ -172,15 +200,15 @@ def test_resets(interface, time_major, state):
 
 
 @pytest.mark.parametrize("lengths", [[6, 4, 0, 2], np.array([9, 4, 0, 2])])
-def test_lengths_of_a_reversed_sequence(lengths):
-    """As a list, and beyond the end, which counts as the end."""
+def test_lengths_as_lists_and_beyond_the_end(lengths):
+    """Lengths beyond the end count as the end."""
     layer = gru_jax.flax.nnx.RNN(nnx.GRUCell(I, H, rngs=nnx.Rngs(0)), reverse=True)
     expected = layer(XS, seq_lengths=jnp.array([6, 4, 0, 2]))
     assert_close(layer(XS, seq_lengths=lengths), expected, rtol=0, atol=0)
 
 
-def test_lengths_in_a_narrow_dtype():
-    """Step numbers beyond what the dtype counts to."""
+def test_lengths_in_narrow_dtypes():
+    """T exceeds the largest value of the dtype."""
     long = jnp.ones((2, 300, I))
     layer = gru_jax.flax.nnx.RNN(nnx.GRUCell(I, H, rngs=nnx.Rngs(0)))
     for dtype in (np.int8, np.uint8, np.int32):
@@ -189,7 +217,7 @@ def test_lengths_in_a_narrow_dtype():
 
 
 @pytest.mark.parametrize("reverse", [False, True])
-def test_export_with_open_shapes(reverse):
+def test_export_with_symbolic_shapes(reverse):
     layer = gru_jax.flax.linen.RNN(nn.GRUCell(H), return_carry=True, reverse=reverse)
     variables = layer.init(jax.random.key(0), XS)
     scope = jax.export.SymbolicScope()
@@ -216,9 +244,16 @@ def test_export_with_open_shapes(reverse):
         ({"resets": True}, r"resets has shape \(\), but must have \(4, 6\)"),
         ({"seq_lengths": np.ones(4)}, "seq_lengths is float32, but must be integers"),
         ({"initial_carry": "zeros"}, "initial_carry is a str, but must be an array"),
-        ({"initial_carry": jnp.zeros((B, H), int)}, "initial_carry is int32, but must be floating"),
+        (
+            {"initial_carry": jnp.zeros((B, H), int)},
+            "initial_carry is int32, but must be a floating dtype",
+        ),
         ({"inputs": XS.astype(complex)}, "inputs is complex64, but must be real"),
         ({"reset_state": jnp.zeros(H)}, "reset_state is given, but resets is None"),
+        (
+            {"reset_state": jnp.zeros(H, int), "resets": RESETS},
+            "reset_state is int32, but must be a floating dtype",
+        ),
         ({"reverse": 1}, "reverse is 1, but must be True or False"),
         ({"time_major": "yes"}, "time_major is 'yes', but must be True or False"),
         ({"inputs": XS[0, 0]}, r"inputs has shape \(3,\), but must have \(\*batch, T, I\)"),
@@ -230,14 +265,14 @@ def test_export_with_open_shapes(reverse):
         ),
     ],
 )
-def test_refusals(arguments, message):
+def test_wrong_arguments_are_refused(arguments, message):
     layer = gru_jax.flax.nnx.RNN(nnx.GRUCell(I, H, rngs=nnx.Rngs(0)))
     with pytest.raises(ValueError, match=message):
         layer(**({"inputs": XS} | arguments))
 
 
 @pytest.mark.parametrize("name", ["own sigmoid", "derived"])
-def test_resets_are_refused_where_flax_runs(name):
+def test_resets_are_refused_for_cells_that_flax_runs(name):
     layer = gru_jax.flax.linen.RNN(LINEN[name]())
     variables = layer.init(jax.random.key(0), XS)
     with pytest.raises(ValueError, match=r"resets and reset_state are for Flax' own GRUCell"):

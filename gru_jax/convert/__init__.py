@@ -1,9 +1,10 @@
 """Weights from and to other frameworks: mappings of arrays, whole models, and files.
 
-`from_X` takes X's own weights, `to_X` gives them back; both account for every entry and refuse
-what one of the sides cannot represent. float16, bfloat16, float32 and float64 are kept, every
-other dtype is refused, and results share no memory with arguments. No framework is imported, but
-`onnx` for a model and `h5py` to read Keras' files. `README.md` shows each format's two lines.
+`from_X` reads the weights of framework X, `to_X` writes them. Both account for every entry and
+raise `ValueError` for what the other side cannot represent. float16, bfloat16, float32 and float64
+are kept, other dtypes are refused, and results share no memory with arguments. No framework is
+imported except `onnx` for models and `h5py` for files of Keras. `README.md` shows how to load each
+format, what each can represent, and how to add one.
 """
 
 from .equinox import from_equinox as from_equinox

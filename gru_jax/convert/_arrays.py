@@ -1,4 +1,4 @@
-"""Arrays of any framework as JAX arrays that share no memory with them."""
+"""Conversion of arrays of any framework to new JAX arrays."""
 
 import sys
 from typing import Any
@@ -12,12 +12,12 @@ _DTYPES = [jnp.dtype(name) for name in ("float16", "bfloat16", "float32", "float
 
 
 def to_array(name: str, value: Any) -> jax.Array:
-    """A copy of a floating array of NumPy, JAX, PyTorch, or of a Flax or Keras variable.
+    """A copy of a floating NumPy, JAX or PyTorch array, or of a Flax or Keras variable.
 
-    A tracer stays one. NumPy's float64 becomes float32 unless `jax_enable_x64` is set.
+    A tracer stays one. float64 becomes float32 unless `jax_enable_x64` is set.
 
     Raises:
-      ValueError: no array, or one of a dtype other than float16, bfloat16, float32 and float64.
+      ValueError: not an array, or a dtype other than float16, bfloat16, float32 and float64.
     """
     value = unboxed(value)
     if not isinstance(value, jax.Array):
@@ -28,7 +28,7 @@ def to_array(name: str, value: Any) -> jax.Array:
             "dequantise quantised weights, and cast others before they are converted."
         )
     try:
-        # a float64 beyond float32's range becomes inf, as in every other cast of JAX
+        # a float64 beyond the range of float32 becomes inf, as in other casts of JAX
         with np.errstate(over="ignore"):
             return jnp.array(value, copy=True)
     except RuntimeError as error:  # a JAX array that was deleted or donated
@@ -36,7 +36,7 @@ def to_array(name: str, value: Any) -> jax.Array:
 
 
 def unboxed(value: Any) -> Any:
-    """What Flax' boxes (`nn.Partitioned`, `nnx.Param`, ...) and Keras' variables hold."""
+    """The value of a Flax box (`nn.Partitioned`, `nnx.Param`, ...) or a Keras variable."""
     while not isinstance(value, (jax.Array, np.ndarray)):
         if callable(getattr(value, "unbox", None)):  # flax.core.meta.AxisMetadata
             value = value.unbox()
@@ -50,7 +50,7 @@ def unboxed(value: Any) -> Any:
 
 
 def shape_of(value: Any) -> tuple[int, ...]:
-    """The shape of what may be an array, () for everything else."""
+    """The shape of an array, () for any other object."""
     try:
         return tuple(unboxed(value).shape)
     except (AttributeError, TypeError):
@@ -58,12 +58,12 @@ def shape_of(value: Any) -> tuple[int, ...]:
 
 
 def _to_numpy(name: str, value: Any) -> npt.NDArray[Any]:
-    torch = sys.modules.get("torch")  # a tensor has imported it
+    torch = sys.modules.get("torch")  # imported if the value is a tensor
     try:
         if torch is not None and isinstance(value, torch.Tensor):
             return _from_torch(value, torch)
         array = np.asarray(value)
-    except Exception as error:  # whatever a framework raises for values that it cannot give
+    except Exception as error:  # frameworks raise errors of any class for unreadable values
         raise ValueError(
             f"{name} is a {_described(value)} that cannot be read, but must be an array: "
             "of values in memory, dequantised, dense, and with rows of one length."
@@ -75,7 +75,7 @@ def _to_numpy(name: str, value: Any) -> npt.NDArray[Any]:
 
 def _from_torch(tensor: Any, torch: Any) -> npt.NDArray[Any]:
     tensor = tensor.detach().cpu()
-    if tensor.dtype is torch.bfloat16:  # NumPy has none of its own, so that .numpy() refuses it
+    if tensor.dtype is torch.bfloat16:  # .numpy() raises, because NumPy has no bfloat16
         bits: npt.NDArray[Any] = tensor.contiguous().view(torch.int16).numpy()
         return bits.view(jnp.bfloat16)
     array: npt.NDArray[Any] = tensor.numpy()
@@ -83,6 +83,6 @@ def _from_torch(tensor: Any, torch: Any) -> npt.NDArray[Any]:
 
 
 def _described(value: Any) -> str:
-    """The kind of an object, with its dtype and device where it has them."""
+    """The class of an object, with its dtype and device if it has them."""
     parts = [str(getattr(value, name, "")) for name in ("dtype", "device")]
     return " ".join([type(value).__name__, *filter(None, parts)])

@@ -1,4 +1,4 @@
-"""Reading other frameworks' weights: every entry accounted for, every shape checked."""
+"""Validation of weights and parameters, and the order and signs of the gates."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,20 +7,29 @@ import jax
 import jax.numpy as jnp
 
 from .._checks import check_option
-from ..cells.gru import GRUParams, Reset
+from ..cells.gru import GRUParams
 from ..stack.params import Bidirectional, GRUStack
 from ._arrays import to_array
+from ._formats import Format
 
-_SHOWN = 10  # names of a message
+_SHOWN = 10  # names in an error message
 
 
 def read(what: str, entries: Mapping[str, Any], names: Sequence[str]) -> list[jax.Array]:
-    """The entries of these names as new arrays of one dtype, in this order.
+    """The entries with these names as new arrays of one dtype, in this order.
 
-    Nothing else may be there; entries that are None count as absent. Tracers stay tracers.
+    Entries that are None count as absent. Tracers stay tracers.
+
+    Args:
+      what: the entries' owner, for error messages.
+      entries: the weights by name.
+      names: the names, each of which must be present, and no other.
+
+    Raises:
+      ValueError: a missing or unknown name, a value that is not a floating array, mixed dtypes.
     """
-    there = {name for name, value in entries.items() if value is not None}
-    missing, extra = sorted(set(names) - there), sorted(there - set(names), key=str)
+    present = {name for name, value in entries.items() if value is not None}
+    missing, extra = sorted(set(names) - present), sorted(present - set(names), key=str)
     if missing or extra:
         problems = [f"lacks {missing}"] * bool(missing)
         problems += [f"has unknown {shortened(extra)}"] * bool(extra)
@@ -36,7 +45,7 @@ def read(what: str, entries: Mapping[str, Any], names: Sequence[str]) -> list[ja
 
 
 def shortened(names: Sequence[str]) -> str:
-    """A list of names for a message, cut off where it is long."""
+    """A list of names for an error message, truncated to the first ten."""
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return f"{list(names[:_SHOWN])}{more}"
 
@@ -44,7 +53,7 @@ def shortened(names: Sequence[str]) -> str:
 def require(
     what: str, name: str, array: jax.Array, shape: tuple[int | None, ...], meaning: str
 ) -> None:
-    """Refuses an entry of another shape, or of an empty one; None stands for any size."""
+    """Raises `ValueError` for an array of another or an empty shape; None stands for any size."""
     fits = array.ndim == len(shape) and 0 not in array.shape
     if not fits or any(
         want not in (None, have) for want, have in zip(shape, array.shape, strict=False)
@@ -55,11 +64,11 @@ def require(
         )
 
 
-def hidden_size(what: str, name: str, array: jax.Array, axis: int, gates: int = 3) -> int:
-    """H, read off a matrix between the state `[H]` and the gates, which are along `axis`."""
+def hidden_size(what: str, name: str, array: jax.Array, axis: int) -> int:
+    """H, inferred from a recurrent matrix whose gates are concatenated along `axis`."""
     hidden = array.shape[1 - axis] if array.ndim == 2 else 0
-    if not hidden or array.shape[axis] != gates * hidden:
-        meaning = (f"({gates}H, H)", f"(H, {gates}H)")[axis]
+    if not hidden or array.shape[axis] != 3 * hidden:
+        meaning = ("(3H, H)", "(H, 3H)")[axis]
         cells = {4: ", and has an LSTM's four gates", 1: ", and has a simple RNN's single gate"}
         found = cells.get(array.shape[axis] // hidden, "") if hidden else ""
         raise ValueError(f"{what}: {name} has shape {array.shape}, but must have {meaning}{found}.")
@@ -71,83 +80,90 @@ def gates(array: jax.Array) -> list[jax.Array]:
     return jnp.split(array, 3, axis=-1)
 
 
-def joined(*blocks: jax.Array) -> jax.Array:
-    """Gate blocks, put together again along the last axis."""
+def concatenate(*blocks: jax.Array) -> jax.Array:
+    """Gate blocks, concatenated along the last axis."""
     return jnp.concatenate(blocks, axis=-1)
 
 
 def from_rzn(array: jax.Array) -> jax.Array:
     """Gates r | z | n as z | r | n, with z negated."""
     r, z, n = gates(array)
-    return joined(-z, r, n)
+    return concatenate(-z, r, n)
 
 
 def to_rzn(array: jax.Array) -> jax.Array:
     """The inverse of `from_rzn`."""
     z, r, n = gates(array)
-    return joined(r, -z, n)
+    return concatenate(r, -z, n)
 
 
 def negated_z(array: jax.Array) -> jax.Array:
-    """Gates z | r | n with z negated, for σ(−a) = 1 − σ(a): its own inverse."""
+    """Gates z | r | n with z negated, because σ(−a) = 1 − σ(a); its own inverse."""
     z, r, n = gates(array)
-    return joined(-z, r, n)
+    return concatenate(-z, r, n)
 
 
-def reset_of(what: str, params: Any, wanted: Reset | None, name: str = "params") -> None:
-    """Refuses parameters that the framework's cell cannot represent; None takes both resets."""
-    if not isinstance(params, GRUParams):
-        parts = {GRUStack: " Convert its layers one by one.", Bidirectional: " Convert its parts."}
-        raise ValueError(
-            f"{name}: {what} is made from a GRUParams, not from a {type(params).__name__}."
-            f"{parts.get(type(params), '')}"
-        )
-    if wanted is not None and params.reset != wanted:
-        raise ValueError(
-            f'{name}.reset is "{params.reset}", but {what} resets {wanted} the product. '
-            "The two are different functions, and neither converts into the other."
-        )
+def checked(form: Format, params: Any, name: str = "params") -> GRUParams:
+    """A validated copy of the parameters of one cell.
 
+    A copy, so that donating the arrays made from it does not delete the caller's.
 
-def checked(what: str, params: GRUParams, wanted: Reset | None, name: str = "params") -> GRUParams:
-    """A copy of parameters that fit the framework and each other.
+    Args:
+      form: the format that must be able to represent them.
+      params: the caller's parameters.
+      name: of the argument, for error messages.
 
-    Every array that is made of the copy can be donated without the user's own being deleted.
+    Raises:
+      ValueError: another class, a position of the reset gate or a bias that the format does not
+        have, or arrays of the wrong shape or dtype.
     """
-    reset_of(what, params, wanted, name)
+    if not isinstance(params, GRUParams):
+        hints = {GRUStack: " Convert its layers one by one.", Bidirectional: " Convert its parts."}
+        raise ValueError(
+            f"{name}: {form.cell} is made from a GRUParams, not from a {type(params).__name__}."
+            f"{hints.get(type(params), '')}"
+        )
     check_option(f"{name}.reset", params.reset, ("before", "after"))
-    arrays = {field: getattr(params, field) for field in ("w_x", "w_h", "b", "b_hn")}
-    names = [field for field, array in arrays.items() if array is not None or "w" in field]
-    copies = dict(zip(names, read(name, arrays, names), strict=True))
-    hidden = hidden_size(name, "w_h", copies["w_h"], axis=1)
-    require(name, "w_x", copies["w_x"], (None, 3 * hidden), "(I, 3H)")
-    if "b" in copies:
-        require(name, "b", copies["b"], (3 * hidden,), "(3H,)")
-    if "b_hn" in copies:
-        require(name, "b_hn", copies["b_hn"], (hidden,), "(H,)")
+    if params.reset not in form.resets:
+        raise ValueError(
+            f'{name}.reset is "{params.reset}", but {form.cell} resets {form.resets[0]} the '
+            "product. The two are different functions, and neither converts into the other."
+        )
+    fields = {field: getattr(params, field) for field in ("w_x", "w_h", "b", "b_hn")}
+    names = [field for field, array in fields.items() if array is not None or field.startswith("w")]
+    arrays = dict(zip(names, read(name, fields, names), strict=True))
+    hidden = hidden_size(name, "w_h", arrays["w_h"], axis=1)
+    require(name, "w_x", arrays["w_x"], (None, 3 * hidden), "(I, 3H)")
+    if "b" in arrays:
+        require(name, "b", arrays["b"], (3 * hidden,), "(3H,)")
+    if "b_hn" in arrays:
+        require(name, "b_hn", arrays["b_hn"], (hidden,), "(H,)")
         if params.reset == "before":
             raise ValueError(f'{name}.b_hn is an array, but reset="before" has no such bias.')
-    return GRUParams(**copies, reset=params.reset)
+    for field in ("b", "b_hn"):
+        if field not in form.biases:
+            check_zero(f"{name}.{field}", arrays.get(field), form)
+    return GRUParams(**arrays, reset=params.reset)
 
 
-def check_zero(name: str, bias: jax.Array | None, reason: str) -> None:
-    """Refuses a bias that the framework has no place for, unless it is known to be zero."""
+def check_zero(name: str, bias: jax.Array | None, form: Format) -> None:
+    """Raises `ValueError` unless a bias that the format cannot store is None or zero."""
     if isinstance(bias, jax.core.Tracer):
         raise ValueError(
-            f"{name} is traced and may be other than zero, but {reason}: "
+            f"{name} is traced and may not be zero, but {form.cell} has no such bias: "
             "convert outside jit and grad, or set it to None."
         )
     if bias is not None and jnp.any(bias):
-        raise ValueError(f"{name} is not zero, but {reason}.")
+        raise ValueError(f"{name} is not zero, but {form.cell} has no such bias: train without it.")
 
 
 def zero_bias(params: GRUParams) -> jax.Array:
-    """A bias `[3H]` of zeros."""
+    """A bias `[3H]` of zeros, in the dtype of the parameters."""
     return jnp.zeros(3 * params.hidden_size, params.w_h.dtype)
 
 
 def biases(params: GRUParams) -> tuple[jax.Array, jax.Array] | None:
-    """The arrays b and b_hn of reset="after", zeros for a missing one, or None without any."""
+    """The biases b `[3H]` and b_hn `[H]`, zeros for a missing one; None if both are missing."""
     if params.b is None and params.b_hn is None:
         return None
     zeros = zero_bias(params)

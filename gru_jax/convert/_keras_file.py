@@ -1,11 +1,11 @@
-"""Keras' files, read with h5py, zipfile and json: `.keras`, `.weights.h5`, whole-model `.h5`."""
+"""Files of Keras, read with h5py, zipfile and json: `.keras`, `.weights.h5` and `.h5`."""
 
 import io
 import json
 import os
 import re
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,13 +17,13 @@ from ._keras_variables import NAMES
 
 
 class KerasFile(NamedTuple):
-    """What a file holds.
+    """The content of a file.
 
     Attributes:
-      weights: arrays by their path, such as "sequential/gru/gru_cell/kernel".
-      groups: the path of a cell's HDF5 group, such as "layers/gru/cell", and its path.
-      configs: the settings of each GRU in the model's configuration, by the names of the layers
-        that it stands in.
+      weights: arrays by path, such as "sequential/gru/gru_cell/kernel".
+      groups: the paths of the cells by their HDF5 group, such as "layers/gru/cell".
+      configs: the settings of each GRU in the model's configuration, with the names of the layers
+        that contain it.
     """
 
     weights: dict[str, npt.NDArray[Any]]
@@ -35,7 +35,7 @@ def read_file(path: str | os.PathLike[str]) -> KerasFile:
     """Reads a file of Keras 3 or Keras 2.
 
     Raises:
-      ValueError: no such file, or one of another format.
+      ValueError: no such file, a file of another format, or h5py is not installed.
     """
     path = Path(path)
     if not path.is_file():
@@ -77,7 +77,7 @@ def _read_h5(file: Any, config: str | bytes | None) -> KerasFile:
 
 
 def _by_name(file: Any) -> dict[str, npt.NDArray[Any]]:
-    """The layout of Keras 2: every layer lists the names of its weights."""
+    """The layout of Keras 2, where every layer lists the names of its weights."""
     weights = {}
     for layer in map(_text, file.attrs["layer_names"]):
         for name in map(_text, file[layer].attrs["weight_names"]):
@@ -87,7 +87,7 @@ def _by_name(file: Any) -> dict[str, npt.NDArray[Any]]:
 
 
 def _by_group(file: Any) -> tuple[dict[str, npt.NDArray[Any]], dict[str, str]]:
-    """The layout of Keras 3: groups by attribute, whose "vars" know the name of the object."""
+    """The layout of Keras 3: groups by attribute, whose "vars" store the name of the object."""
     groups: list[str] = []
     file.visit(groups.append)
     # Keras counts the members of a list, gru_cell_2 before gru_cell_10
@@ -104,7 +104,7 @@ def _by_group(file: Any) -> tuple[dict[str, npt.NDArray[Any]], dict[str, str]]:
             continue
         ancestors = ["", *("/".join(parts[: i + 1]) for i in range(len(parts)))]
         path = "/".join(names[each] for each in ancestors if names.get(each))
-        # before Keras wrote names, and where two objects have the same
+        # older versions of Keras store no names, and two objects may have the same
         cells[group] = path if names[group] and path not in cells.values() else group
     weights = {}
     for group, path in cells.items():
@@ -140,10 +140,19 @@ def _configs(node: Any, names: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...
             yield from _configs(each, names)
 
 
+def reset_after_of(config: Mapping[str, Any]) -> bool:
+    """The setting of a layer; before Keras had the option, the reset was before the product."""
+    return bool(config.get("reset_after"))
+
+
 def config_at(
     what: str, path: Sequence[str], configs: Sequence[tuple[tuple[str, ...], dict[str, Any]]]
 ) -> dict[str, Any] | None:
-    """The settings of the cell at a path, the activations checked."""
+    """The settings of the cell at a path, None if the file has none for it.
+
+    Raises:
+      ValueError: other activations, or settings of several layers that match and differ.
+    """
 
     def plain(names: Sequence[str]) -> list[str]:
         return [re.sub(r"^(forward|backward)_", "", name) for name in names]
@@ -152,7 +161,7 @@ def config_at(
         parts = iter(plain(path))
         return all(name in parts for name in plain(names))  # in this order
 
-    # the first name is that of the model; the longest match is the layer's own
+    # the first name is the model's; the longest match is the layer's own configuration
     depths = {len(names): within(names[1:]) for names, _ in sorted(configs) if within(names[1:])}
     chosen = [
         config
@@ -167,7 +176,7 @@ def config_at(
                     f"{what} has {name}={found!r}, but must have {wanted!r}: "
                     "the layer computes something else."
                 )
-    settings = {(config.get("reset_after", False), config.get("use_bias")) for config in chosen}
+    settings = {(reset_after_of(config), config.get("use_bias")) for config in chosen}
     if len(settings) > 1:
         raise ValueError(
             f"{what} cannot be told from other layers in the file's configuration, which differ "

@@ -10,7 +10,7 @@ NAMES = "kernel", "recurrent_kernel", "bias"  # of a cell, in Keras' order
 
 
 def named_weights(weights: Sequence[Any]) -> dict[str, Any]:
-    """A list of variables by their paths; of the arrays of one layer by their names."""
+    """A list of variables by path, or of the arrays of one layer by name."""
     if weights and all(hasattr(weight, "path") for weight in weights):
         named = {weight.path: weight for weight in weights}
         if len(named) < len(weights):
@@ -33,7 +33,7 @@ def named_weights(weights: Sequence[Any]) -> dict[str, Any]:
 
 
 def check_one_cell(entries: Mapping[str, Any]) -> None:
-    """Refuses variables under plain names that are what is left of a `Bidirectional`'s."""
+    """Raises `ValueError` for variables by plain name if a `Bidirectional` has two of each."""
     paths = [str(value.path) for value in entries.values() if hasattr(value, "path")]
     cells = {path.rpartition("/")[0] for path in paths}
     directed = any(re.search(r"/(forward|backward)_[^/]*/", path) for path in paths)

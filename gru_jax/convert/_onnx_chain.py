@@ -1,4 +1,4 @@
-"""Which GRU node feeds which: nodes that are one stack, and what else would be lost."""
+"""The order of the GRU nodes of a model, and validation that they are one `GRUStack`."""
 
 from collections.abc import Mapping
 from itertools import pairwise
@@ -9,9 +9,9 @@ import numpy.typing as npt
 
 from ._onnx_graph import Graph, label, listed
 
-ALONE = "One node is read with node=its name; what feeds it is then left to you."
+ALONE = "node=its name reads one node; its inputs are then up to the caller."
 _INPUTS = ("X", "W", "R", "B", "sequence_lens", "initial_h")
-# Nodes that only move, repeat or round the numbers of their first input (Concat: of all).
+# Nodes that only move, repeat or round the values of their first input (Concat: of all inputs).
 _MOVES = (
     *("Cast", "CastLike", "Concat", "Expand", "Flatten", "Gather", "Identity", "Reshape"),
     *("Slice", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze"),
@@ -30,16 +30,17 @@ def described(grus: list[Any]) -> str:
 
 
 def chain_of(graph: Graph, grus: list[Any], recurrent: Mapping[int, npt.NDArray[Any]]) -> list[Any]:
-    """The nodes from the input up.
+    """The GRU nodes in the order in which they run.
 
     Args:
-      graph: where they are.
-      grus: the nodes.
+      graph: the graph of the model.
+      grus: its GRU nodes.
       recurrent: their weights R `[D, 3H, H]`, by the node's id.
 
     Raises:
-      ValueError: they are no chain, where each reads the states of the one before and nothing
-        else; a direction, an initial state or lengths that a `GRUStack` does not hold.
+      ValueError: the nodes are not a chain, where each reads the states of the previous one and
+        nothing else; or a direction, an initial state or lengths that a `GRUStack` cannot
+        represent.
     """
     chain = _linked(graph, grus)
     for gru in chain:
@@ -53,19 +54,19 @@ def chain_of(graph: Graph, grus: list[Any], recurrent: Mapping[int, npt.NDArray[
     shape = graph.shape(chain[0].input[0]) or ()
     sizes = shape[:2] if len(shape) == 3 else None
     for below, gru in pairwise(chain):
-        _check_glue(graph, below, gru, sizes, recurrent[id(below)])
+        _check_between(graph, below, gru, sizes, recurrent[id(below)])
     _check_lengths(graph, chain, sizes)
     _check_skips(graph, chain)
     return chain
 
 
 def _linked(graph: Graph, grus: list[Any]) -> list[Any]:
-    """The nodes, each behind the one whose states it reads."""
+    """The nodes, each after the one whose states it reads."""
     states = {gru.output[0]: gru for gru in grus if gru.output and gru.output[0]}
     stops = frozenset(name for gru in grus for name in gru.output if name)
     above: dict[int | None, Any] = {}  # by the id of the one below, None for the input
     for gru in grus:
-        nodes, starts = graph.behind(gru.input[0], stops, shapes=False)
+        nodes, starts = graph.upstream(gru.input[0], stops, shapes=False)
         below = states.get(*starts) if len(starts) == 1 else None
         key = None if below is None else id(below)
         if (below is None and starts & stops) or key in above:
@@ -82,13 +83,13 @@ def _linked(graph: Graph, grus: list[Any]) -> list[Any]:
     return chain
 
 
-def _check_glue(graph: Graph, below: Any, gru: Any, sizes: Any, r: npt.NDArray[Any]) -> None:
-    """Refuses nodes between two GRUs that do more than to put the directions side by side.
+def _check_between(graph: Graph, below: Any, gru: Any, sizes: Any, r: npt.NDArray[Any]) -> None:
+    """Raises `ValueError` unless the nodes between two GRUs only concatenate the directions.
 
-    Random states are sent through them, of the model's own sizes, because Reshape may have fixed
-    ones. Where those are open, and no node asks for them, there are so many steps that crops show.
+    They are evaluated on random states of the model's own sizes, because a Reshape may fix sizes.
+    If a size is open and no node reads it, there are enough steps for a crop to be noticed.
     """
-    nodes, _ = graph.behind(gru.input[0], frozenset(below.output[:1]), shapes=False)
+    nodes, _ = graph.upstream(gru.input[0], frozenset(below.output[:1]), shapes=False)
     shapes = [node for node in nodes if node.op_type in ("Shape", "Size")]
     moves = [node for node in nodes if node not in shapes]
     feeds: dict[str, npt.NDArray[Any]] = {}
@@ -104,10 +105,10 @@ def _check_glue(graph: Graph, below: Any, gru: Any, sizes: Any, r: npt.NDArray[A
     precision: Any = np.float64 if r.dtype == np.float64 else np.float32
     probe = (3 * np.random.default_rng(0).standard_normal(shape, precision)).astype(r.dtype)
     feeds[below.output[0]] = probe
-    side_by_side = probe.transpose(0, 2, 1, 3).reshape(shape[0], shape[2], -1)
+    concatenated = probe.transpose(0, 2, 1, 3).reshape(shape[0], shape[2], -1)
     problem = ""
     try:
-        same = np.array_equal(graph.evaluate(gru.input[0], moves, feeds), side_by_side)
+        same = np.array_equal(graph.evaluate(gru.input[0], moves, feeds), concatenated)
     except ValueError as error:
         same, problem = False, f": {error}"
     if not same:
@@ -119,7 +120,7 @@ def _check_glue(graph: Graph, below: Any, gru: Any, sizes: Any, r: npt.NDArray[A
 
 
 def _check_state(graph: Graph, gru: Any) -> None:
-    """Refuses initial states other than zeros and what the model is given."""
+    """Raises `ValueError` for initial states other than zeros and inputs of the model."""
     pending, what = [*gru.input[5:6]], f"initial_h of the GRU node {label(gru)!r}"
     while pending:
         name = pending.pop()
@@ -140,7 +141,7 @@ def _check_state(graph: Graph, gru: Any) -> None:
 
 
 def _check_lengths(graph: Graph, chain: list[Any], sizes: tuple[int, ...] | None) -> None:
-    """Refuses lengths that are not the same in each layer, or fixed below the time axis."""
+    """Raises `ValueError` for lengths that differ between layers, or are constants below T."""
     names = []
     for gru in chain:
         name = next(iter(gru.input[4:5]), "")
@@ -157,15 +158,15 @@ def _check_lengths(graph: Graph, chain: list[Any], sizes: tuple[int, ...] | None
     if value is not None and not full:
         raise ValueError(
             f"sequence_lens {names[0]!r} of the GRU node {label(chain[0])!r} is the constant "
-            f"{value.tolist()}, which a GRUStack does not hold. {ALONE}"
+            f"{value.tolist()}, which a GRUStack cannot represent. {ALONE}"
         )
 
 
 def _check_skips(graph: Graph, chain: list[Any]) -> None:
-    """Refuses states of a lower layer that reach the model's outputs past the layers above."""
+    """Raises `ValueError` if states of a lower layer bypass the layers above to an output."""
     stops = frozenset(name for gru in chain for name in gru.output if name)
     for output in graph.outputs:
-        nodes, starts = graph.behind(output, stops, shapes=False)
+        nodes, starts = graph.upstream(output, stops, shapes=False)
         for gru in chain[:-1]:
             if gru.output[0] in starts:
                 raise ValueError(

@@ -1,4 +1,4 @@
-"""The graph of an ONNX model: what makes each tensor, what is constant, which shape it has."""
+"""The graph of an ONNX model: the producer, the constant value and the shape of each tensor."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,7 +12,7 @@ _RANDOM = ("Random", "Bernoulli", "Multinomial")
 
 
 def import_onnx(what: str) -> Any:
-    """The package `onnx`, imported where it is needed only."""
+    """The package `onnx`, imported only where a model is read or written."""
     try:
         import onnx
         import onnx.inliner
@@ -24,7 +24,7 @@ def import_onnx(what: str) -> Any:
 
 
 def tensor_array(name: str, tensor: Any) -> npt.NDArray[Any]:
-    """The numbers of a TensorProto, bit by bit."""
+    """The values of a TensorProto, in its dtype."""
     onnx = import_onnx("reading a TensorProto")
     if onnx.external_data_helper.uses_external_data(tensor):
         raise ValueError(
@@ -34,12 +34,12 @@ def tensor_array(name: str, tensor: Any) -> npt.NDArray[Any]:
         array = np.asarray(onnx.numpy_helper.to_array(tensor))
     except Exception as error:
         raise ValueError(f"{name} is a TensorProto that onnx cannot read: {error}") from error
-    # before onnx 1.19 widened to float32
+    # onnx before 1.19 converts to float32
     return array.astype(jnp.bfloat16) if tensor.data_type == onnx.TensorProto.BFLOAT16 else array
 
 
 def nodes_inside(node: Any) -> Iterator[Any]:
-    """All nodes of the graphs inside of an If, Loop or Scan."""
+    """All nodes of the graphs inside an If, Loop or Scan."""
     for attribute in node.attribute:
         for graph in (attribute.g, *attribute.graphs):
             for inner in graph.node:
@@ -48,32 +48,32 @@ def nodes_inside(node: Any) -> Iterator[Any]:
 
 
 def label(node: Any) -> str:
-    """The name of a node, or of its first output where it has none."""
+    """The name of a node, or of its first output if it has none."""
     return str(node.name or next((name for name in node.output if name), node.op_type))
 
 
 def listed(nodes: Iterable[Any]) -> str:
-    """Nodes as an error message names them, without the constants between them."""
+    """Nodes as error messages name them, without constants."""
     names = [f"{n.op_type} {label(n)!r}" for n in nodes if n.op_type != "Constant"]
     return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
 
 def _names_in(node: Any) -> list[str]:
-    """Its inputs, and what the graphs inside of it take from outside."""
+    """The inputs of a node, and the tensors that its inner graphs read from outside."""
     inner = list(nodes_inside(node))
     made = {name for n in inner for name in n.output}
     return [*node.input, *(name for n in inner for name in n.input if name not in made)]
 
 
 class Graph:
-    """A graph that can be asked.
+    """A graph with its producers, constants and shapes.
 
     Attributes:
-      nodes: its nodes, in the file's order.
-      producers: the node that makes a tensor, by the tensor's name.
-      inputs: the names of the inputs that are no initializers.
+      nodes: the nodes, in the file's order.
+      producers: the node that computes a tensor, by the tensor's name.
+      inputs: the names of the inputs that are not initializers.
       outputs: the names of the outputs.
-      open_sizes: the numbers that `shape` puts in place of open sizes.
+      open_sizes: the numbers that `shape` substitutes for open sizes.
     """
 
     def __init__(self, graph: Any, opsets: Mapping[str, int]):
@@ -87,19 +87,19 @@ class Graph:
         self._opsets = dict(opsets)
         self._shapes: dict[str, tuple[int, ...]] | None = None
 
-    def behind(
+    def upstream(
         self, name: str, stops: frozenset[str] = frozenset(), *, shapes: bool = True
     ) -> tuple[list[Any], set[str]]:
-        """The nodes that compute a tensor, and the names that they start from.
+        """The nodes that compute a tensor, and the tensors that they start from.
 
         Args:
           name: the tensor.
-          stops: tensors to go no further than.
-          shapes: False leaves out what only sizes depend on.
+          stops: tensors at which the search ends.
+          shapes: whether to follow the inputs of Shape and Size.
 
         Returns:
-          The nodes, in the file's order; and those of `stops`, inputs, and names that nothing
-          makes, which they start from. Initializers are not among them.
+          The nodes, in the file's order; and the names of the tensors of `stops`, inputs, and
+          tensors without a producer that they start from. Initializers are not included.
         """
         needed, starts, pending = set(), set(), [name]
         while pending:
@@ -118,7 +118,7 @@ class Graph:
         return [node for node in self.nodes if id(node) in needed], starts
 
     def every_node(self) -> Iterator[Any]:
-        """The nodes, and those of the graphs inside of them."""
+        """The nodes, and those of their inner graphs."""
         for node in self.nodes:
             yield node
             yield from nodes_inside(node)
@@ -127,13 +127,13 @@ class Graph:
         """The value of a tensor, or None if it depends on inputs."""
         if name in self._initializers:
             return tensor_array(name, self._initializers[name])
-        nodes, starts = self.behind(name)
+        nodes, starts = self.upstream(name)
         return None if starts else self.evaluate(name, nodes, {})
 
     def evaluate(
         self, name: str, nodes: list[Any], feeds: Mapping[str, npt.NDArray[Any]]
     ) -> npt.NDArray[Any]:
-        """The value of a tensor, computed by these nodes from initializers and `feeds`."""
+        """The value of a tensor, computed by the given nodes from initializers and `feeds`."""
         onnx = import_onnx("from_onnx")
         ops = ", ".join(dict.fromkeys(node.op_type for node in nodes))
         if any(node.op_type.startswith(_RANDOM) for node in nodes):
@@ -147,14 +147,14 @@ class Graph:
             (value,) = onnx.reference.ReferenceEvaluator(graph, opsets=self._opsets).run(
                 None, values
             )
-        except Exception as error:  # of any kind: its operators are NumPy code
+        except Exception as error:  # of any class, because its operators are NumPy code
             raise ValueError(
                 f"{name} is made by {ops}, which onnx cannot evaluate: {error}"
             ) from error
         return np.asarray(value)
 
     def shape(self, name: str) -> tuple[int, ...] | None:
-        """The shape of a tensor with a number for every open size, or None if unknown."""
+        """The shape of a tensor, with a number for every open size; None if unknown."""
         if self._shapes is None:
             self._shapes = self._infer_shapes()
         return self._shapes.get(name)
@@ -172,7 +172,7 @@ class Graph:
             inputs.append(info)
         self.open_sizes = set(sizes.values())
         for name, tensor in self._initializers.items():
-            if math.prod(tensor.dims) <= 1024:  # what shapes are made of
+            if math.prod(tensor.dims) <= 1024:  # large enough for every shape
                 small.append(tensor)
             else:
                 inputs.append(
@@ -186,12 +186,12 @@ class Graph:
         model = onnx.helper.make_model(graph, opset_imports=imports)
         try:
             graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
-        except Exception:  # a model that onnx finds wrong somewhere: nothing is known
+        except Exception:  # onnx rejects some part of the model: all shapes are unknown
             return {}
-        found = {}
+        shapes = {}
         for info in (*graph.input, *graph.output, *graph.value_info):
             dims = info.type.tensor_type.shape.dim
             known = info.type.tensor_type.HasField("shape")
             if known and all(dim.HasField("dim_value") for dim in dims):
-                found[info.name] = tuple(dim.dim_value for dim in dims)
-        return found
+                shapes[info.name] = tuple(dim.dim_value for dim in dims)
+        return shapes

@@ -1,4 +1,4 @@
-"""The GRU nodes of an ONNX model: found, read, and refused where the numbers would change."""
+"""Finding, reading and validating the GRU nodes of an ONNX model."""
 
 import os
 from typing import Any, Literal, NamedTuple
@@ -13,7 +13,14 @@ Direction = Literal["forward", "reverse", "bidirectional"]
 
 
 class GRUNode(NamedTuple):
-    """What a GRU node says by itself."""
+    """The weights and attributes of a GRU node.
+
+    Attributes:
+      what: the node, for error messages.
+      weights: its inputs "W" `[D, 3H, I]`, "R" `[D, 3H, H]` and, optionally, "B" `[D, 6H]`.
+      linear_before_reset: its attribute, 0 or 1.
+      direction: its attribute.
+    """
 
     what: str
     weights: dict[str, Any]
@@ -22,7 +29,7 @@ class GRUNode(NamedTuple):
 
 
 def read_model(model: Any, node: Any) -> list[GRUNode]:
-    """The one GRU node that `node` names; without a name all of them, each fed by the last."""
+    """The GRU node that `node` names; if it is None all of them, in the order in which they run."""
     graph = _load(model)
     grus = list(filter(_is_gru, graph.nodes))
     inside = [n for n in graph.nodes if any(map(_is_gru, nodes_inside(n)))]
@@ -42,44 +49,48 @@ def read_model(model: Any, node: Any) -> list[GRUNode]:
 
 
 def read_attributes(node: Any) -> tuple[int, Direction, int | None]:
-    """(linear_before_reset, direction, hidden_size); refuses what would change the numbers."""
+    """The attributes (linear_before_reset, direction, hidden_size) of a GRU node.
+
+    Raises:
+      ValueError: not a GRU node, or attributes of another function than this library's GRU.
+    """
     helper = import_onnx("a NodeProto").helper
     if not _is_gru(node):
         what = listed([node]) if hasattr(node, "op_type") else f"a {type(node).__name__}"
         raise ValueError(f"node is {what}, but must be the NodeProto of a GRU.")
-    found: dict[str, Any] = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-    found.pop("output_sequence", None)  # of opsets 1 and 3: whether anyone reads Y
-    direction = _text(found.pop("direction", "forward"))
-    linear_before_reset = found.pop("linear_before_reset", 0)
-    hidden = found.pop("hidden_size", None)
+    attributes: dict[str, Any] = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    attributes.pop("output_sequence", None)  # of opsets 1 and 3: whether Y is read
+    direction = _text(attributes.pop("direction", "forward"))
+    linear_before_reset = attributes.pop("linear_before_reset", 0)
+    hidden = attributes.pop("hidden_size", None)
     if direction not in ("forward", "reverse", "bidirectional"):
         raise ValueError(f"{_what(node)} has direction={direction!r}, which ONNX does not know.")
     if linear_before_reset not in (0, 1):
         raise ValueError(
             f"{_what(node)} has linear_before_reset={linear_before_reset}, but must have 0 or 1."
         )
-    if found.pop("layout", 0) != 0:
+    if attributes.pop("layout", 0) != 0:
         raise ValueError(
             f"{_what(node)} has layout=1, batch-major, but must have layout=0. Its weights are "
             "the same in both: give W, R and B as a mapping, and the arrays time-major."
         )
-    activations = [_text(name) for name in found.pop("activations", [])]
+    activations = [_text(name) for name in attributes.pop("activations", [])]
     standard = ["Sigmoid", "Tanh"] * (2 if direction == "bidirectional" else 1)
     if activations and list(map(str.lower, activations)) != list(map(str.lower, standard)):
         raise ValueError(f"{_what(node)} has activations {activations}, but must have {standard}.")
     for name in ("activation_alpha", "activation_beta"):
-        if name in found and not list(found[name]):
-            del found[name]
-    if found:
+        if name in attributes and not list(attributes[name]):
+            del attributes[name]
+    if attributes:
         raise ValueError(
-            f"{_what(node)} has {', '.join(f'{k}={v}' for k, v in sorted(found.items()))}, "
+            f"{_what(node)} has {', '.join(f'{k}={v}' for k, v in sorted(attributes.items()))}, "
             "which this library's GRU does not have."
         )
     return linear_before_reset, direction, hidden
 
 
 def _text(value: Any) -> Any:
-    """A string attribute; of a malformed one what stands there."""
+    """A string attribute; a malformed one as it is."""
     return str(value, "utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
@@ -92,7 +103,7 @@ def _is_gru(node: Any) -> bool:
 
 
 def _is_recurrent(node: Any) -> bool:
-    """Whether a stack without this node would be a part that looks like the whole."""
+    """Whether the node is another recurrence, which a stack of the GRUs would leave out."""
     known = ("Loop", "ReverseSequence", "RNN", "Scan")
     other = any(part in node.op_type for part in ("LSTM", "GRU"))
     return node.op_type in known or (other and not _is_gru(node))
@@ -111,7 +122,7 @@ def _load(model: Any) -> Graph:
             model = onnx.inliner.inline_local_functions(model)
     except OSError:
         raise
-    except Exception as error:  # protobuf's, onnx's and zlib's have no class in common
+    except Exception as error:  # the errors of protobuf, onnx and zlib have no common class
         raise ValueError(f"{where} cannot be read as an ONNX model: {error}") from error
     if isinstance(model, onnx.NodeProto):
         raise ValueError(
@@ -151,10 +162,10 @@ def _pick(graph: Graph, grus: list[Any], node: Any) -> Any:
         node = label(node) if hasattr(node, "op_type") else node
     if len(matching) == 1:
         return matching[0]
-    found = f"is {listed(others)}" if others else "is none of them"
+    problem = f"is {listed(others)}" if others else "is none of them"
     if matching:
-        found = f"is {len(matching)} of them: give the name of an output"
-    raise ValueError(f"the model has {described(grus)}; node={node!r} {found}.")
+        problem = f"is {len(matching)} of them: give the name of an output"
+    raise ValueError(f"the model has {described(grus)}; node={node!r} {problem}.")
 
 
 def _read(graph: Graph, gru: Any) -> GRUNode:
@@ -167,12 +178,12 @@ def _read(graph: Graph, gru: Any) -> GRUNode:
 
 
 def inputs_of(node: Any) -> dict[str, str]:
-    """The names of its inputs W, R and, where it has one, B."""
+    """The names of the inputs W, R and, if present, B of a node."""
     return {slot: name for slot, name in zip("WRB", node.input[1:4], strict=False) if name}
 
 
 def sized(what: str, weights: dict[str, Any], hidden: int | None) -> dict[str, Any]:
-    """Refuses missing weights, and another size than the node's attribute hidden_size."""
+    """The weights; raises `ValueError` if W or R is missing or disagrees with hidden_size."""
     if missing := {"W", "R"} - weights.keys() | {k for k, v in weights.items() if v is None}:
         raise ValueError(f"{what} needs the arrays of W, R and its B, but lacks {sorted(missing)}.")
     r = weights["R"]
@@ -187,7 +198,7 @@ def sized(what: str, weights: dict[str, Any], hidden: int | None) -> dict[str, A
 def _constant(graph: Graph, what: str, name: str) -> npt.NDArray[Any]:
     value = graph.constant(name)
     if value is None:
-        nodes, starts = graph.behind(name)
+        nodes, starts = graph.upstream(name)
         by = f" by {listed(nodes)}" if nodes else ""
         raise ValueError(
             f"{what} is no constant, but made from {', '.join(map(repr, sorted(starts)))}{by}."

@@ -1,4 +1,4 @@
-"""Writing an ONNX model of a whole stack."""
+"""Writing a stack as an ONNX model."""
 
 import os
 from collections.abc import Sequence
@@ -11,14 +11,19 @@ import numpy as np
 
 from ._onnx_graph import import_onnx
 
-_OPSET, _IR_VERSION = 17, 8  # of 2022: the oldest with all that is used here
+_OPSET, _IR_VERSION = 17, 8  # of 2022, the oldest with every operator used here
 
 
 def write_model(path: Path, resets: Sequence[str], weights: Sequence[dict[str, jax.Array]]) -> None:
-    """Writes one GRU node per layer, as a whole or not at all.
+    """Writes a model with one GRU node per layer, atomically.
 
-    ONNX leaves the last state of an empty row open (onnxruntime gives zeros) and lengths outside
-    [0, T] undefined; the nodes around the GRUs make both what `sequence_mask` means.
+    ONNX does not define the last state of a row of length 0 (onnxruntime gives zeros), nor lengths
+    outside [0, T]: the nodes around the GRUs implement the semantics of `sequence_mask`.
+
+    Args:
+      path: the file.
+      resets: the position of each layer's reset gate.
+      weights: the inputs W, R and B of each layer's node.
     """
     onnx = import_onnx("to_onnx with a path")
     helper, from_array = onnx.helper, onnx.numpy_helper.from_array
@@ -52,7 +57,7 @@ def write_model(path: Path, resets: Sequence[str], weights: Sequence[dict[str, j
     for i, (reset, arrays) in enumerate(zip(resets, weights, strict=True)):
         count, _, hidden = arrays["R"].shape
         constants += [from_array(np.asarray(array), f"{k}_{i}") for k, array in arrays.items()]
-        # no -1, which an empty time axis leaves open
+        # not -1, which cannot be inferred if the time axis is empty
         constants.append(from_array(np.array([0, 0, count * hidden]), f"features_{i}"))
         above = "hs" if i == len(weights) - 1 else f"hs_{i}"
         nodes += [
@@ -66,8 +71,8 @@ def write_model(path: Path, resets: Sequence[str], weights: Sequence[dict[str, j
                 linear_before_reset=int(reset == "after"),
             ),
             # [time, D, batch, H] -> [time, batch, D, H] -> [time, batch, D H]
-            helper.make_node("Transpose", [f"states_{i}"], [f"beside_{i}"], perm=[0, 2, 1, 3]),
-            helper.make_node("Reshape", [f"beside_{i}", f"features_{i}"], [above]),
+            helper.make_node("Transpose", [f"states_{i}"], [f"transposed_{i}"], perm=[0, 2, 1, 3]),
+            helper.make_node("Reshape", [f"transposed_{i}", f"features_{i}"], [above]),
             helper.make_node("Where", ["is_empty_row", f"h0_{i}", f"last_{i}"], [f"h_last_{i}"]),
         ]
         inputs.append(value(f"h0_{i}", count, "batch", hidden))

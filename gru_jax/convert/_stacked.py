@@ -1,4 +1,4 @@
-"""Arrays with a leading axis for the layers, as `nn.scan` and `nnx.vmap` make them."""
+"""Arrays with a leading axis for the layers, as made by `nn.scan` and `nnx.vmap`."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -15,12 +15,16 @@ def each_layer(
     names: Sequence[str],
     to_params: Callable[[str, list[jax.Array]], GRUParams],
 ) -> GRUParams | Bidirectional | GRUStack:
-    """The parameters of one cell or of both directions; a stack where the arrays are stacked.
+    """The parameters of one cell or of two directions; a stack of them if arrays have 3 axes.
 
     Args:
-      directions: what each is, for messages, and its entries.
-      names: of the entries, a kernel first.
-      to_params: takes the arrays of one cell, in the order of the names.
+      directions: the name, for error messages, and the entries of each direction.
+      names: the names of the entries, starting with a kernel.
+      to_params: converts the arrays of one cell, in the order of the names.
+
+    Raises:
+      ValueError: a missing or unknown entry, a wrong shape or dtype, or arrays whose leading axis
+        cannot be the layers of a stack.
     """
     cells = [(what, read(what, entries, names)) for what, entries in directions]
     counts = [arrays[0].shape[0] if arrays[0].ndim == 3 else None for _, arrays in cells]

@@ -1,4 +1,4 @@
-"""Equinox: the arrays of `equinox.nn.GRUCell`."""
+"""Equinox: `equinox.nn.GRUCell`."""
 
 from typing import Any
 
@@ -7,25 +7,29 @@ import jax
 from ..cells.gru import GRUParams
 from ._entries import biases, checked, from_rzn, hidden_size, read, require, to_rzn
 from ._find import check_mapping
+from ._formats import FORMATS
 
 _NAMES = "weight_ih", "weight_hh", "bias", "bias_n"
 
 
 def from_equinox(arrays: Any) -> GRUParams:
-    """Takes an `equinox.nn.GRUCell`, or its arrays.
+    """Reads an `equinox.nn.GRUCell`, or its arrays.
 
-    Lossless, with z negated and the gates, r | z | n there, reordered.
+    The conversion is lossless. Equinox orders the gates r | z | n and computes
+    h' = n + z ∘ (h − n): the gates are reordered and z is negated.
 
     Args:
-      arrays: the cell itself, or {"weight_ih": `[3H, I]`, "weight_hh": `[3H, H]`, "bias": `[3H]`,
-        "bias_n": `[H]`}, its attributes by these names; both biases None, or absent, with
-        use_bias=False.
+      arrays: the cell, or its attributes {"weight_ih": `[3H, I]`, "weight_hh": `[3H, H]`,
+        "bias": `[3H]`, "bias_n": `[H]`}; with use_bias=False both biases are None or absent;
+        float16, bfloat16, float32 or float64.
 
     Returns:
-      A `GRUParams` with reset="after".
+      A `GRUParams` with reset="after", w_x `[I, 3H]`, w_h `[H, 3H]`, and b `[3H]` and b_hn `[H]`
+      or None.
 
     Raises:
-      ValueError: another object, or an entry missing, unknown, of the wrong shape or dtype.
+      ValueError: another object, or an entry that is missing, unknown or has the wrong shape or
+        dtype.
 
     >>> import numpy as np
     >>> from gru_jax import convert
@@ -51,15 +55,28 @@ def from_equinox(arrays: Any) -> GRUParams:
 
 
 def to_equinox(params: GRUParams) -> dict[str, jax.Array]:
-    """The inverse of `from_equinox`; without biases the result has none.
+    """Writes the arrays of an `equinox.nn.GRUCell`: the inverse of `from_equinox`.
 
-    `equinox.tree_at(lambda cell: [getattr(cell, name) for name in arrays], cell,
-    list(arrays.values()))` puts the result into a cell.
+    To load them into a cell: `equinox.tree_at(lambda cell: [getattr(cell, name) for name in
+    arrays], cell, list(arrays.values()))`.
+
+    Args:
+      params: w_x `[I, 3H]`, w_h `[H, 3H]`, and b `[3H]` and b_hn `[H]` or None, with
+        reset="after".
+
+    Returns:
+      {"weight_ih": `[3H, I]`, "weight_hh": `[3H, H]`, "bias": `[3H]`, "bias_n": `[H]`} in the
+      dtype of the parameters; no biases if `params` has none, zeros if it lacks one of the two.
 
     Raises:
-      ValueError: no `GRUParams`, or one with reset="before".
+      ValueError: another class, reset="before", or an array of the wrong shape or dtype.
+
+    >>> import jax, gru_jax
+    >>> params = gru_jax.init_gru(jax.random.key(0), 3, 5, reset="after", bias=False)
+    >>> {name: array.shape for name, array in gru_jax.convert.to_equinox(params).items()}
+    {'weight_ih': (15, 3), 'weight_hh': (15, 5)}
     """
-    params = checked("equinox.nn.GRUCell", params, "after")
+    params = checked(FORMATS["equinox"], params)
     arrays = {"weight_ih": to_rzn(params.w_x).T, "weight_hh": to_rzn(params.w_h).T}
     both = biases(params)
     return arrays if both is None else arrays | {"bias": to_rzn(both[0]), "bias_n": both[1]}

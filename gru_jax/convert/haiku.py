@@ -9,7 +9,8 @@ import jax
 from ..cells.gru import GRUParams
 from ._arrays import shape_of
 from ._entries import checked, hidden_size, read, require, zero_bias
-from ._find import Layout, cells_of, check_mapping, flat, narrowed, one_layer
+from ._find import Layout, cells_of, check_mapping, flatten, one_layer, select
+from ._formats import FORMATS
 
 
 def _is_gru(entries: Mapping[str, Any]) -> bool:
@@ -23,22 +24,21 @@ _LAYOUT = Layout(
 
 
 def from_haiku(params: Mapping[str, Any], *, prefix: str | None = None) -> GRUParams:
-    """Takes the parameters of a `haiku.GRU`, or those of a whole transformed function.
+    """Reads the parameters of a `haiku.GRU`, alone or within those of a transformed function.
 
-    Lossless: the equations, the signs and the order of the gates are ours.
+    The conversion is lossless: Haiku has the same equations, signs and order of gates.
 
     Args:
-      params: {"w_i": `[I, 3H]`, "w_h": `[H, 3H]`, "b": `[3H]`}, or a mapping of modules with such
-        a one, as `transformed.init` gives it.
-      prefix: the name of the module, such as "gru_1" or "agent/~/gru". None takes the only GRU
-        that there is.
+      params: {"w_i": `[I, 3H]`, "w_h": `[H, 3H]`, "b": `[3H]`}, or a mapping of modules that
+        contains it, as returned by `transformed.init`; float16, bfloat16, float32 or float64.
+      prefix: the name of the module, such as "gru_1" or "agent/~/gru". None selects the only GRU.
 
     Returns:
-      A `GRUParams` with reset="before".
+      A `GRUParams` with reset="before", w_x `[I, 3H]`, w_h `[H, 3H]` and b `[3H]`.
 
     Raises:
-      ValueError: no GRU or several, a `prefix` without one, an entry missing, unknown, of the
-        wrong shape or dtype.
+      ValueError: no GRU, several GRUs without a `prefix`, none at the `prefix`, or an entry that
+        is missing, unknown or has the wrong shape or dtype.
 
     >>> import numpy as np
     >>> from gru_jax import convert
@@ -47,7 +47,7 @@ def from_haiku(params: Mapping[str, Any], *, prefix: str | None = None) -> GRUPa
     5
     """
     check_mapping("params", params, "of a haiku.GRU, or of a whole transformed function")
-    cells = narrowed(_LAYOUT, cells_of(_LAYOUT, flat(_LAYOUT.what, params)), prefix)
+    cells = select(_LAYOUT, cells_of(_LAYOUT, flatten(_LAYOUT.what, params)), prefix)
     ((what, entries),) = one_layer(_LAYOUT, cells)
     w_x, w_h, b = read(what, entries, ["w_i", "w_h", "b"])
     hidden = hidden_size(what, "w_h", w_h, axis=1)
@@ -57,11 +57,23 @@ def from_haiku(params: Mapping[str, Any], *, prefix: str | None = None) -> GRUPa
 
 
 def to_haiku(params: GRUParams) -> dict[str, jax.Array]:
-    """The inverse of `from_haiku`; zeros for a missing bias.
+    """Writes the parameters of a `haiku.GRU`: the inverse of `from_haiku`.
+
+    Args:
+      params: w_x `[I, 3H]`, w_h `[H, 3H]` and b `[3H]` or None, with reset="before".
+
+    Returns:
+      {"w_i": `[I, 3H]`, "w_h": `[H, 3H]`, "b": `[3H]`} in the dtype of the parameters; b is zero
+      without biases.
 
     Raises:
-      ValueError: no `GRUParams`, or one with reset="after".
+      ValueError: another class, reset="after", or an array of the wrong shape or dtype.
+
+    >>> import jax, gru_jax
+    >>> params = gru_jax.init_gru(jax.random.key(0), 3, 5)
+    >>> {name: array.shape for name, array in gru_jax.convert.to_haiku(params).items()}
+    {'w_i': (3, 15), 'w_h': (5, 15), 'b': (15,)}
     """
-    params = checked("haiku.GRU", params, "before")
+    params = checked(FORMATS["haiku"], params)
     b = zero_bias(params) if params.b is None else params.b
     return {"w_i": params.w_x, "w_h": params.w_h, "b": b}

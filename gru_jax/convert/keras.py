@@ -13,8 +13,9 @@ from ..cells.gru import GRUParams, Reset
 from ..stack.params import Bidirectional, GRUStack
 from ._arrays import shape_of
 from ._entries import biases, checked, hidden_size, negated_z, read, require
-from ._find import Cells, Layout, absent, cells_of, check_mapping, flat, one_layer, split
-from ._keras_file import KerasFile, config_at, read_file
+from ._find import Cells, Layout, cells_of, check_mapping, flatten, no_gru_at, one_layer, split
+from ._formats import FORMATS
+from ._keras_file import KerasFile, config_at, read_file, reset_after_of
 from ._keras_variables import NAMES, check_one_cell, named_weights
 
 
@@ -26,7 +27,7 @@ def _is_gru(entries: Mapping[str, Any]) -> bool:
 _LAYOUT = Layout(
     "weights of keras.layers.GRU", "/", re.compile(r"(?:(.*)/)?recurrent_kernel"), _is_gru
 )
-_STACKED = re.compile(r"stacked_rnn_cells(_\d+)?|cells")  # the parts of RNN([GRUCell(...), ...])
+_STACKED = re.compile(r"stacked_rnn_cells(_\d+)?|cells")  # the cells of RNN([GRUCell(...), ...])
 _KINDS = (
     "{w.path: w for w in layer.weights}, layer.weights, layer.get_weights(), or the path of a "
     ".keras, .weights.h5 or .h5 file"
@@ -39,44 +40,47 @@ def from_keras(
     reset_after: bool | None = None,
     prefix: str | None = None,
 ) -> GRUParams | Bidirectional | GRUStack:
-    """Takes the weights of a `keras.layers.GRU`, alone, in a model, or in a file of Keras 3 or 2.
+    """Reads the weights of a `keras.layers.GRU`, alone, in a model, or in a file of Keras 3 or 2.
 
-    Keras writes h' = z ∘ h + (1 − z) ∘ n: z is negated; the order of the gates is ours. Of the
-    two biases that reset_after=True has, those of z and r only ever add up, and are added here;
-    back in Keras the sum stands in the first. Everything else is lossless.
+    Keras computes h' = z ∘ h + (1 − z) ∘ n: z is negated; the order of the gates is the same. With
+    reset_after=True there are two biases per gate, of which only the sums for z and r matter: they
+    are added, and `to_keras` writes the sum to the first. Everything else is lossless.
 
-    A file's configuration (of `.keras`, and of a whole model's `.h5`) is looked at for the
-    activations, which must be tanh and sigmoid, for reset_after and use_bias. Where there is none
-    (`.weights.h5`, arrays, a subclassed model) the activations are taken to be these. Whatever
-    does not change the weights is left to the caller: `dropout`, `return_sequences`, and
-    `go_backwards`, which is `reverse=True` of `gru_unroll` with the outputs in their own order;
-    of a `Bidirectional` the `merge_mode`, which is "concat" in `gru_stack_unroll`.
+    The configuration in a `.keras` file and in a whole-model `.h5` file is checked for the
+    activations, which must be tanh and sigmoid, for reset_after and for use_bias. Without a
+    configuration (`.weights.h5`, arrays, a subclassed model) tanh and sigmoid are assumed. Options
+    that do not change the weights are up to the caller: `dropout`, `return_sequences`,
+    `go_backwards` (`reverse=True` of `gru_unroll`, with the outputs in their own order), and the
+    `merge_mode` of a `Bidirectional`, which is "concat" in `gru_stack_unroll`.
 
     Args:
       weights: one of
 
         - {"kernel": `[I, 3H]`, "recurrent_kernel": `[H, 3H]`, "bias": `[2, 3H]`, or `[3H]` with
-          reset_after=False, or absent with use_bias=False}; or {"forward": such a mapping,
+          reset_after=False, or absent with use_bias=False}; {"forward": such a mapping,
           "backward": another} for a `Bidirectional`;
         - {w.path: w for w in model.weights}, or `model.weights`. In Keras 3 `w.name` is just
-          "kernel": {w.name: w} of a `Bidirectional` keeps one direction only, which is refused
-          as long as the values are Keras' variables and cannot be seen in arrays;
+          "kernel": {w.name: w} of a `Bidirectional` keeps one direction only, which is refused if
+          the values are Keras variables, but cannot be detected in arrays;
         - `layer.get_weights()`: 2 or 3 arrays of a GRU, 4 or 6 of a `Bidirectional`, not those of
           several layers;
         - the path of a `.keras`, `.weights.h5` or whole-model `.h5` file. Needs h5py.
-      reset_after: as given to the layer. None reads it from the configuration, or else from the
+
+        Float16, bfloat16, float32 or float64.
+      reset_after: as given to the layer. None infers it from the configuration, or else from the
         bias; without either it is True, Keras' default.
-      prefix: where the layer stands: its name, "encoder/gru" or any other run of the parts of
-        `w.path`, or its group in a `.keras` or `.weights.h5` file, "layers/gru_1", which is all
-        that those of Keras 2 know. None takes the only one.
+      prefix: the layer's name, "encoder/gru" or any other consecutive parts of `w.path`; or the
+        group "layers/gru_1" in a `.keras` or `.weights.h5` file; files of older versions of Keras
+        store no names. None selects the only GRU.
 
     Returns:
-      A `GRUParams`; a `Bidirectional`; or a `GRUStack` of `RNN([GRUCell(...), ...])`.
+      A `GRUParams` with w_x `[I, 3H]`, w_h `[H, 3H]`, and b `[3H]` and, for reset="after", b_hn
+      `[H]`, or None; a `Bidirectional` of two; or a `GRUStack` for `RNN([GRUCell(...), ...])`.
 
     Raises:
-      ValueError: no GRU or several, a `prefix` without one, other activations, a `reset_after`
-        that is not the layer's, an entry missing, unknown, of the wrong shape or dtype, or a path
-        that cannot be read.
+      ValueError: no GRU, several GRUs without a `prefix`, none at the `prefix`, other activations,
+        a `reset_after` that is not the layer's, an entry that is missing, unknown or has the wrong
+        shape or dtype, or a path that cannot be read.
 
     >>> import numpy as np
     >>> from gru_jax import convert
@@ -98,7 +102,7 @@ def from_keras(
     check_mapping("weights", named, _KINDS)
     if prefix is None and ("forward" in named or "backward" in named):
         return _both(named, reset_after)
-    cells = _narrowed(_cells(named), prefix, file.groups)
+    cells = _select(_cells(named), prefix, file.groups)
     check_one_cell(cells.get((), {}))
     paths = {_LAYOUT.at(path): path for path in cells}
 
@@ -108,19 +112,33 @@ def from_keras(
     parents = {path[:-1] for path in cells}
     if len(cells) > 1 and len(parents) == 1 and _STACKED.fullmatch("".join(parents.pop()[-1:])):
         return _stack({what: params(what, cells[path]) for what, path in paths.items()})
-    found = [params(*each) for each in one_layer(_LAYOUT, cells)]
-    return found[0] if len(found) == 1 else Bidirectional(*found)
+    parts = [params(*each) for each in one_layer(_LAYOUT, cells)]
+    return parts[0] if len(parts) == 1 else Bidirectional(*parts)
 
 
 def to_keras(params: GRUParams | Bidirectional) -> dict[str, Any]:
-    """The inverse of `from_keras`; without biases the result has none.
+    """Writes the weights of a `keras.layers.GRU` or `Bidirectional`: the inverse of `from_keras`.
 
-    `layer.set_weights([np.asarray(w) for w in to_keras(params).values()])` puts the result into a
-    built layer with the same reset; of a `Bidirectional`, into layer.forward_layer and
-    layer.backward_layer.
+    To load them into a built layer with the same reset: `layer.set_weights([np.asarray(w) for w in
+    to_keras(params).values()])`; of a `Bidirectional`, into `layer.forward_layer` and
+    `layer.backward_layer`.
+
+    Args:
+      params: w_x `[I, 3H]`, w_h `[H, 3H]`, and b `[3H]` and b_hn `[H]` or None, with either reset;
+        or a `Bidirectional` of two.
+
+    Returns:
+      {"kernel": `[I, 3H]`, "recurrent_kernel": `[H, 3H]`, "bias": `[2, 3H]` for reset="after",
+      `[3H]` for reset="before"} in the dtype of the parameters; no bias if `params` has none. For
+      a `Bidirectional` {"forward": such a mapping, "backward": another}.
 
     Raises:
-      ValueError: something other than a `GRUParams` or a `Bidirectional` of them.
+      ValueError: another class, or an array of the wrong shape or dtype.
+
+    >>> import jax, gru_jax
+    >>> params = gru_jax.init_gru(jax.random.key(0), 3, 5, reset="after")
+    >>> {name: array.shape for name, array in gru_jax.convert.to_keras(params).items()}
+    {'kernel': (3, 15), 'recurrent_kernel': (5, 15), 'bias': (2, 15)}
     """
     if isinstance(params, Bidirectional):
         parts = {"forward": params.forward, "backward": params.backward}
@@ -129,7 +147,7 @@ def to_keras(params: GRUParams | Bidirectional) -> dict[str, Any]:
 
 
 def _write(name: str, params: GRUParams) -> dict[str, jax.Array]:
-    params = checked("keras.layers.GRU", params, None, name)
+    params = checked(FORMATS["keras"], params, name)
     weights = {"kernel": negated_z(params.w_x), "recurrent_kernel": negated_z(params.w_h)}
     both = biases(params)
     if both is not None and params.reset == "before":
@@ -146,11 +164,10 @@ def _read(
     biased = entries.get("bias") is not None
     if config is not None:
         biased = config.get("use_bias", biased)
-        # a layer written before Keras had the option was reset before the product
-        there = config.get("reset_after", False)
-        if reset_after not in (None, there):
-            raise ValueError(f"reset_after is {reset_after}, but {what} has reset_after={there}.")
-        reset_after = there
+        saved = reset_after_of(config)
+        if reset_after not in (None, saved):
+            raise ValueError(f"reset_after is {reset_after}, but {what} has reset_after={saved}.")
+        reset_after = saved
     w_x, w_h, *b = read(what, entries, NAMES if biased else NAMES[:2])
     hidden = hidden_size(what, "recurrent_kernel", w_h, axis=1)
     require(what, "kernel", w_x, (None, 3 * hidden), "(I, 3H)")
@@ -174,7 +191,7 @@ def _read(
 
 
 def _stack(layers: Mapping[str, GRUParams]) -> GRUStack:
-    """The cells of a StackedRNNCells, which must come in order."""
+    """The cells of a StackedRNNCells, which must be in order."""
     inputs = None
     for what, layer in layers.items():
         if inputs not in (None, layer.input_size):
@@ -198,34 +215,34 @@ def _both(weights: Mapping[str, Any], reset_after: bool | None) -> Bidirectional
         if isinstance(part, (list, tuple)):
             part = named_weights(part)
         check_mapping(f"weights[{name!r}]", part, "as of a keras.layers.GRU")
-        # the directions are told apart here, so that variables need not tell them
+        # the mapping names the directions: paths of variables must not be paired by name
         ((_, entries),) = one_layer(_LAYOUT._replace(directions=False), _cells(part))
         parts.append(_read(f"{_LAYOUT.what}, {name},", entries, reset_after, None))
     return Bidirectional(*parts)
 
 
 def _cells(weights: Mapping[str, Any]) -> Cells:
-    entries = flat(_LAYOUT.what, weights).items()
+    entries = flatten(_LAYOUT.what, weights).items()
     return cells_of(_LAYOUT, {name.removesuffix(":0"): value for name, value in entries})
 
 
-def _narrowed(cells: Cells, prefix: str | None, groups: Mapping[str, str]) -> Cells:
-    """The cells with the prefix anywhere in their path, or at the start of their group's."""
+def _select(cells: Cells, prefix: str | None, groups: Mapping[str, str]) -> Cells:
+    """The cells whose path contains the prefix, or whose group starts with it."""
     if prefix is None:
         return cells
     wanted = split(_LAYOUT, prefix)
     if wanted in cells:
         return {wanted: cells[wanted]}
     grouped = {split(_LAYOUT, path): split(_LAYOUT, group) for group, path in groups.items()}
-    found = {
+    selected = {
         path: entries
         for path, entries in cells.items()
         if grouped.get(path, ())[: len(wanted)] == wanted
         or (
-            grouped.get(path) != path  # of names
+            grouped.get(path) != path  # a path of names, not of groups
             and any(path[i : i + len(wanted)] == wanted for i in range(len(path) + 1))
         )
     }
-    if not found:
-        raise absent(_LAYOUT, prefix, cells)
-    return found
+    if not selected:
+        raise no_gru_at(_LAYOUT, prefix, cells)
+    return selected

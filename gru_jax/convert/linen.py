@@ -8,8 +8,10 @@ from typing import Any
 import jax
 
 from ..cells.gru import GRUParams
-from ._entries import biases, checked, gates, joined, require, zero_bias
-from ._find import Layout, cells_of, check_mapping, flat, narrowed, one_layer
+from ..stack.params import Bidirectional, GRUStack
+from ._entries import biases, checked, concatenate, gates, require, zero_bias
+from ._find import Layout, cells_of, check_mapping, flatten, one_layer, select
+from ._formats import FORMATS
 from ._stacked import each_layer
 
 _KERNELS = "iz/kernel", "ir/kernel", "in/kernel", "hz/kernel", "hr/kernel", "hn/kernel"
@@ -18,34 +20,37 @@ _OTHERS = {"hg/kernel": "LSTMCell", "hf/kernel": "MGUCell", "h/kernel": "SimpleC
 _LAYOUT = Layout(
     "params of flax.linen.GRUCell",
     "/",
-    re.compile(r"(?:(.*)/)?[ih][zr]/\w+"),  # which no other cell of Flax has
+    re.compile(r"(?:(.*)/)?[ih][zr]/\w+"),  # no other Flax cell has these names
     lambda entries: any(name.startswith(("iz/", "ir/", "hz/", "hr/")) for name in entries),
     frozenset({"params"}),
 )
 
 
-def from_linen(params: Mapping[str, Any], *, prefix: str | None = None) -> Any:
-    """Takes the parameters of a `flax.linen.GRUCell`, alone or within a whole model's variables.
+def from_linen(
+    params: Mapping[str, Any], *, prefix: str | None = None
+) -> GRUParams | Bidirectional | GRUStack:
+    """Reads the parameters of a `flax.linen.GRUCell`, alone or within the variables of a model.
 
-    Lossless, with z negated, for Flax writes h' = (1 − z) ∘ n + z ∘ h.
+    The conversion is lossless; z is negated because Flax computes h' = (1 − z) ∘ n + z ∘ h.
 
     Args:
-      params: {"ir": {"kernel": `[I, H]`, "bias": `[H]`}, ...} for ir, iz, in, hr, hz and hn, of
-        which hr and hz have no bias; or a mapping with such a one anywhere within "params", as
-        `model.init` gives it, a `TrainState` holds it, or msgpack and orbax restore it. Boxes of
-        `nn.with_partitioning` are opened.
-      prefix: where the cell stands: "cell" within `nn.RNN`, "forward_rnn" and "backward_rnn"
-        within `nn.Bidirectional`, "GRUCell_0" within a parent with `nn.compact`,
-        "ScannedRNN_0/GRUCell_1" in the policies of purejaxrl. None takes the only one.
+      params: {"ir": {"kernel": `[I, H]`, "bias": `[H]`}, "hr": {"kernel": `[H, H]`}, ...} for ir,
+        iz, in, hr, hz and hn, of which hr and hz have no bias; or a mapping that contains it
+        anywhere below "params", as returned by `model.init`, held by a `TrainState`, or restored
+        by msgpack or orbax. Boxes of `nn.with_partitioning` are unboxed. Float16, bfloat16,
+        float32 or float64.
+      prefix: the path of the cell: "cell" within `nn.RNN`, "forward_rnn" and "backward_rnn"
+        within `nn.Bidirectional`, "GRUCell_0" within an `nn.compact` parent,
+        "ScannedRNN_0/GRUCell_1" in purejaxrl's policies. None selects the only GRU.
 
     Returns:
-      A `GRUParams` with reset="after"; a `Bidirectional` where "forward_rnn" and "backward_rnn"
-      stand side by side; a `GRUStack` where all arrays have a leading axis for the layers of an
-      `nn.scan`, whose inputs are then as wide as their outputs.
+      A `GRUParams` with reset="after", w_x `[I, 3H]`, w_h `[H, 3H]`, b `[3H]` and b_hn `[H]`; a
+      `Bidirectional` for siblings "forward_rnn" and "backward_rnn"; a `GRUStack` if all arrays
+      have a leading axis for the layers of an `nn.scan`, where I = H.
 
     Raises:
-      ValueError: no GRU or several, a `prefix` without one, an entry missing, unknown, of the
-        wrong shape or dtype.
+      ValueError: no GRU, several GRUs without a `prefix`, none at the `prefix`, or an entry that
+        is missing, unknown or has the wrong shape or dtype.
 
     >>> import numpy as np
     >>> from gru_jax import convert
@@ -57,25 +62,40 @@ def from_linen(params: Mapping[str, Any], *, prefix: str | None = None) -> Any:
     5
     """
     check_mapping("params", params, 'variables["params"], or the restored file with them')
-    while isinstance(params.get("params"), Mapping):  # beside other collections, or optimisers
+    while isinstance(params.get("params"), Mapping):  # next to other collections or optimisers
         params = params["params"]
-    # a box that was written to a file is a mapping with the array as its "value"
-    entries = {k.removesuffix("/value"): v for k, v in flat(_LAYOUT.what, params).items()}
-    layer = one_layer(_LAYOUT, narrowed(_LAYOUT, cells_of(_LAYOUT, entries), prefix))
-    for (what, found), (name, cell) in itertools.product(layer, _OTHERS.items()):
-        others = [each for each in found if f"/{each}".endswith(f"/{name}")]
-        if others and not _LAYOUT.is_gru(found):
+    # files store a box as a mapping that holds the array as "value"
+    entries = {k.removesuffix("/value"): v for k, v in flatten(_LAYOUT.what, params).items()}
+    layer = one_layer(_LAYOUT, select(_LAYOUT, cells_of(_LAYOUT, entries), prefix))
+    for (what, weights), (name, cell) in itertools.product(layer, _OTHERS.items()):
+        others = [each for each in weights if f"/{each}".endswith(f"/{name}")]
+        if others and not _LAYOUT.is_gru(weights):
             raise ValueError(f"{what} has {others[0]!r} of an {cell}, but must be a GRUCell's.")
     return each_layer(layer, _KERNELS + _BIASES, _read)
 
 
 def to_linen(params: GRUParams) -> dict[str, dict[str, jax.Array]]:
-    """The inverse of `from_linen`; zeros for missing biases.
+    """Writes the parameters of a `flax.linen.GRUCell`: the inverse of `from_linen`.
+
+    Args:
+      params: w_x `[I, 3H]`, w_h `[H, 3H]`, and b `[3H]` and b_hn `[H]` or None, with
+        reset="after".
+
+    Returns:
+      {"ir": {"kernel": `[I, H]`, "bias": `[H]`}, "hr": {"kernel": `[H, H]`}, ...} for ir, iz, in,
+      hr, hz and hn, of which hr and hz have no bias, in the dtype of the parameters; missing
+      biases are zero.
 
     Raises:
-      ValueError: no `GRUParams`, or one with reset="before".
+      ValueError: another class, reset="before", or an array of the wrong shape or dtype.
+
+    >>> import jax, gru_jax
+    >>> params = gru_jax.init_gru(jax.random.key(0), 3, 5, reset="after")
+    >>> weights = gru_jax.convert.to_linen(params)
+    >>> sorted(weights), weights["ir"]["kernel"].shape
+    (['hn', 'hr', 'hz', 'in', 'ir', 'iz'], (3, 5))
     """
-    params = checked("flax.linen.GRUCell", params, "after")
+    params = checked(FORMATS["linen"], params)
     zeros = zero_bias(params)
     b, b_hn = biases(params) or (zeros, zeros[: params.hidden_size])
     x_z, x_r, x_n, h_z, h_r, h_n = *gates(params.w_x), *gates(params.w_h)
@@ -97,5 +117,9 @@ def _read(what: str, arrays: list[jax.Array]) -> GRUParams:
         require(what, name, array, shape, "(I, H), (H, H) or (H,)")
     x_z, x_r, x_n, h_z, h_r, h_n, b_z, b_r, b_n, b_hn = arrays
     return GRUParams(
-        joined(-x_z, x_r, x_n), joined(-h_z, h_r, h_n), joined(-b_z, b_r, b_n), b_hn, "after"
+        w_x=concatenate(-x_z, x_r, x_n),
+        w_h=concatenate(-h_z, h_r, h_n),
+        b=concatenate(-b_z, b_r, b_n),
+        b_hn=b_hn,
+        reset="after",
     )

@@ -9,9 +9,11 @@ import jax
 import jax.numpy as jnp
 
 from ..cells.gru import GRUParams
+from ..stack.params import Bidirectional, GRUStack
 from ._arrays import shape_of, to_array
-from ._entries import check_zero, checked, from_rzn, hidden_size, require, to_rzn, zero_bias
-from ._find import Layout, cells_of, check_mapping, flat, narrowed, one_layer
+from ._entries import checked, from_rzn, hidden_size, require, to_rzn, zero_bias
+from ._find import Layout, cells_of, check_mapping, flatten, one_layer, select
+from ._formats import FORMATS
 from ._stacked import each_layer
 
 _NAMES = "dense_i/kernel", "dense_i/bias", "dense_h/kernel"
@@ -25,28 +27,30 @@ def _is_gru(entries: Mapping[str, Any]) -> bool:
 _LAYOUT = Layout("state of flax.nnx.GRUCell", "/", re.compile(r"(?:(.*)/)?dense_[ih]/\w+"), _is_gru)
 
 
-def from_nnx(state: Any, *, prefix: str | None = None) -> Any:
-    """Takes the state of a `flax.nnx.GRUCell`, alone or within a whole model's, or the module.
+def from_nnx(state: Any, *, prefix: str | None = None) -> GRUParams | Bidirectional | GRUStack:
+    """Reads a `flax.nnx.GRUCell`: the module or its state, alone or within a model.
 
-    Lossless, with z negated and the gates, r | z | n there, reordered. The cell has no bias in
-    the candidate's recurrent product, against its docstring, so that b_hn is None.
+    The conversion is lossless. Flax orders the gates r | z | n and computes
+    h' = (1 − z) ∘ n + z ∘ h: the gates are reordered and z is negated. The cell has no bias in the
+    candidate's recurrent product, although its docstring says so: b_hn is None.
 
     Args:
       state: {"dense_i": {"kernel": `[I, 3H]`, "bias": `[3H]`}, "dense_h": {"kernel": `[H, 3H]`}},
-        or a mapping with such a one: `nnx.state(model)`, `nnx.to_pure_dict` of it, or what orbax
-        restores; or the module itself, whose activations are then looked at.
-      prefix: where the cell stands, such as "encoder/rnn/cell" for `model.encoder.rnn.cell`;
-        within `nnx.Bidirectional` "forward_rnn/cell" and "backward_rnn/cell". None takes the only
-        one.
+        or a mapping that contains it: `nnx.state(model)`, `nnx.to_pure_dict` of it, or what orbax
+        restores; or the module itself, whose activations are then checked, too. Float16,
+        bfloat16, float32 or float64.
+      prefix: the path of the cell, such as "encoder/rnn/cell" for `model.encoder.rnn.cell`;
+        "forward_rnn/cell" and "backward_rnn/cell" within `nnx.Bidirectional`. None selects the
+        only GRU.
 
     Returns:
-      A `GRUParams` with reset="after"; a `Bidirectional` where "forward_rnn" and "backward_rnn"
-      stand side by side; a `GRUStack` where all arrays have a leading axis for the layers that
-      `nnx.vmap` made for an `nnx.scan`, whose inputs are then as wide as their outputs.
+      A `GRUParams` with reset="after", w_x `[I, 3H]`, w_h `[H, 3H]` and b `[3H]`; a
+      `Bidirectional` for siblings "forward_rnn" and "backward_rnn"; a `GRUStack` if all arrays
+      have a leading axis for the layers that `nnx.vmap` made for an `nnx.scan`, where I = H.
 
     Raises:
-      ValueError: no GRU or several, a `prefix` without one, an entry missing, unknown, of the
-        wrong shape or dtype; a module with other activations.
+      ValueError: no GRU, several GRUs without a `prefix`, none at the `prefix`, a module with
+        other activations, or an entry that is missing, unknown or has the wrong shape or dtype.
 
     >>> import numpy as np
     >>> from gru_jax import convert
@@ -56,40 +60,53 @@ def from_nnx(state: Any, *, prefix: str | None = None) -> Any:
     >>> convert.from_nnx(state, prefix="rnn/cell").hidden_size
     5
     """
-    nnx: Any = sys.modules.get("flax.nnx")  # a module of nnx has imported it
+    nnx: Any = sys.modules.get("flax.nnx")  # imported by whoever built an nnx module
     module = state if nnx is not None and isinstance(state, nnx.Module) else None
     if module is not None:
         state = nnx.state(module)
     check_mapping("state", state, "nnx.state(model), or an nnx module")
-    # a variable that was written to a file is a mapping with the array as its "value"
-    entries = {k.removesuffix("/value"): v for k, v in flat(_LAYOUT.what, state).items()}
+    # files store a variable as a mapping that holds the array as "value"
+    entries = {k.removesuffix("/value"): v for k, v in flatten(_LAYOUT.what, state).items()}
     # the random state of a cell with keep_rngs=True
     entries = {k: v for k, v in entries.items() if "rngs" not in k.split("/")}
-    cells = narrowed(_LAYOUT, cells_of(_LAYOUT, entries), prefix)
+    cells = select(_LAYOUT, cells_of(_LAYOUT, entries), prefix)
     if module is not None:
         for path, cell in cells.items():
             if _is_gru(cell):
                 _check_activations(_LAYOUT.at(path), module, path)
     layer = one_layer(_LAYOUT, cells)
-    for what, found in layer:
-        if "dense_h/kernel" in found and not _is_gru(found):  # an LSTM has these names, too
-            hidden_size(what, _NAMES[2], to_array(f"{what}: {_NAMES[2]}", found[_NAMES[2]]), axis=1)
+    for what, weights in layer:
+        if _NAMES[2] in weights and not _is_gru(weights):  # an LSTM has the same names
+            kernel = to_array(f"{what}: {_NAMES[2]}", weights[_NAMES[2]])
+            hidden_size(what, _NAMES[2], kernel, axis=1)  # raises with the kind of the cell
     return each_layer(layer, _NAMES, _read)
 
 
 def to_nnx(params: GRUParams) -> dict[str, dict[str, jax.Array]]:
-    """The inverse of `from_nnx`; zeros for a missing bias.
+    """Writes the state of a `flax.nnx.GRUCell`: the inverse of `from_nnx`.
 
-    `state = nnx.state(cell); nnx.replace_by_pure_dict(state, ...); nnx.update(cell, state)` puts
-    the result into a cell.
+    To load it into a cell: `state = nnx.state(cell); nnx.replace_by_pure_dict(state, to_nnx(
+    params)); nnx.update(cell, state)`.
+
+    Args:
+      params: w_x `[I, 3H]`, w_h `[H, 3H]` and b `[3H]` or None, with reset="after"; b_hn zero or
+        None.
+
+    Returns:
+      {"dense_i": {"kernel": `[I, 3H]`, "bias": `[3H]`}, "dense_h": {"kernel": `[H, 3H]`}} in the
+      dtype of the parameters; a missing bias is zero.
 
     Raises:
-      ValueError: no `GRUParams`, reset="before", or a b_hn that is not known to be zero: the cell
-        has no place for it.
+      ValueError: another class, reset="before", a b_hn that is not zero or is traced, or an array
+        of the wrong shape or dtype.
+
+    >>> import dataclasses, jax, gru_jax
+    >>> params = gru_jax.init_gru(jax.random.key(0), 3, 5, reset="after")
+    >>> params = dataclasses.replace(params, b_hn=None)
+    >>> gru_jax.convert.to_nnx(params)["dense_i"]["kernel"].shape
+    (3, 15)
     """
-    params = checked("flax.nnx.GRUCell", params, "after")
-    reason = "flax.nnx.GRUCell has no bias in the candidate's recurrent product: train without it"
-    check_zero("params.b_hn", params.b_hn, reason)
+    params = checked(FORMATS["nnx"], params)
     return {
         "dense_i": {
             "kernel": to_rzn(params.w_x),
@@ -108,7 +125,10 @@ def _read(what: str, arrays: list[jax.Array]) -> GRUParams:
 
 
 def _check_activations(what: str, module: Any, path: tuple[str, ...]) -> None:
-    """Refuses other activations: other by what they compute, for copies of a function differ."""
+    """Raises `ValueError` for other activations.
+
+    Compared by value, because a copy of a function is another object.
+    """
     for part in path:
         module = module[int(part)] if part.isdigit() else getattr(module, part)
     for name, wanted in (("gate_fn", jax.nn.sigmoid), ("activation_fn", jnp.tanh)):

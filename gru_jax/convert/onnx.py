@@ -1,4 +1,4 @@
-"""ONNX: the GRU node's weights, and whole models, read and written."""
+"""ONNX: the weights of a GRU node, and whole models, read and written."""
 
 import os
 from collections.abc import Mapping
@@ -24,51 +24,52 @@ def from_onnx(
 ) -> GRUParams | Bidirectional | GRUStack:
     """Reads a GRU from an ONNX model, or from the inputs W, R and B of an ONNX GRU node.
 
-    ONNX writes h' = (1 − z) ∘ n + z ∘ h: z is negated; the order of the gates is ours. Of its two
-    biases those that only ever add up are added here: z and r, and with linear_before_reset=0 the
-    candidate's, too. Back in ONNX the sum stands in the first. Everything else is lossless.
+    ONNX computes h' = (1 − z) ∘ n + z ∘ h: z is negated; the order of the gates is the same. Of
+    its two biases per gate, only the sums matter for z and r, and for n with linear_before_reset=0:
+    they are added, and `to_onnx` writes the sum to the first. Everything else is lossless.
 
-    **A model** gives a `GRUStack` of all its GRU nodes, if each reads the states Y of the one
-    before and nothing else: Transpose, Reshape, Squeeze, Concat and whatever else puts the
-    directions side by side is followed. Weights may be computed from constants. What lies before
-    the first node (an embedding, a transpose of batch-major inputs) and behind the last is not
-    read. Of the nodes' other inputs
+    **A model** is read as a `GRUStack` of all its GRU nodes, if each reads the states Y of the
+    previous one and nothing else. Nodes between them may concatenate the directions (Transpose,
+    Reshape, Squeeze, Concat, ...), and weights may be computed from constants. Nodes before the
+    first GRU (an embedding, a transpose of batch-major inputs) and after the last are ignored. Of
+    the other inputs of the GRU nodes,
 
-    - `sequence_lens`, the same in all, is the caller's: `gru_stack_unroll(...,
+    - `sequence_lens`, the same for all, is up to the caller: `gru_stack_unroll(...,
       mask=sequence_mask(sequence_lens, T))`;
-    - `initial_h` is the caller's where the model takes it as an input: h0s, one for each layer.
-      Otherwise it is zeros, as h0s=None has it.
+    - `initial_h` is up to the caller if it is an input of the model: h0s, one per layer. Otherwise
+      it is zeros, like h0s=None.
 
     Refused by name are clip, layout=1, activations other than Sigmoid and Tanh or with alpha and
-    beta, a hidden_size that is not R's, unknown attributes and nodes inside of If, Loop or Scan;
-    and in a stack direction="reverse", nodes that change the numbers between two layers, states of
-    a lower layer that reach an output past the others, recurrences besides (LSTM, RNN, Loop, Scan,
-    ReverseSequence), an `initial_h` that is another constant or computed, and `sequence_lens` that
+    beta, a hidden_size other than R's, unknown attributes and nodes inside an If, Loop or Scan;
+    and in a stack direction="reverse", nodes that change values between two layers, states of a
+    lower layer that bypass the others to an output, other recurrences (LSTM, RNN, Loop, Scan,
+    ReverseSequence), an `initial_h` that is computed or another constant, and `sequence_lens` that
     differ between layers or are constants below T. The functions of a model are inlined.
 
-    With `node` **one node** is read alone, whatever feeds it: its X, sequence_lens and initial_h,
-    constants too, are then the caller's to give.
+    With `node`, **one node** is read whatever its inputs are: its X, sequence_lens and initial_h,
+    also constant ones, are up to the caller.
 
     Args:
       weights: a model: its path, its bytes, a `ModelProto` or a `GraphProto`. Needs the package
         `onnx`. Or a mapping {"W": `[D, 3H, I]`, "R": `[D, 3H, H]`, "B": `[D, 6H]` or absent}
-        of arrays or `TensorProto`, with D = 2 for direction="bidirectional", otherwise 1.
-      linear_before_reset: the node's attribute, 0 (reset="before", the default) or 1
-        (reset="after"). A model has its own, which a given one must equal.
-      direction: the node's attribute, by default "forward". "reverse" gives a `GRUParams` for
-        `reverse=True`. A model has its own, which a given one must equal; a node in reverse is
-        only read with direction="reverse" given.
-      node: which node of a model: its name, the name of one of its outputs, or its `NodeProto`.
-        A `NodeProto` may also go with a mapping, whose keys are then the names of its inputs
+        of arrays or `TensorProto`, with D = 2 for direction="bidirectional", otherwise 1. Float16,
+        bfloat16, float32 or float64.
+      linear_before_reset: the attribute of the node, 0 (reset="before", the default) or 1
+        (reset="after"). For a model it must be None or the attribute in the file.
+      direction: the attribute of the node, by default "forward". "reverse" gives a `GRUParams` to
+        be run with `reverse=True`. For a model it must be None or the attribute in the file; a
+        node in reverse is read only with direction="reverse".
+      node: a node of the model: its name, the name of one of its outputs, or its `NodeProto`.
+        With a `NodeProto`, `weights` may also be a mapping by the names of the node's inputs
         (others are ignored), as in {t.name: t for t in model.graph.initializer}.
 
     Returns:
-      A `GRUStack` for a model; for one node a `GRUParams`, or a `Bidirectional` of two. float64
-      becomes float32 without `jax_enable_x64`; all other dtypes stay.
+      A `GRUStack` for a model; for one node a `GRUParams` with w_x `[I, 3H]`, w_h `[H, 3H]`,
+      b `[3H]` or None and, for reset="after", b_hn `[H]` or None, or a `Bidirectional` of two.
 
     Raises:
-      ValueError: an entry missing, unknown, of the wrong shape or not floating; what is refused
-        above; no GRU node, with what there is instead; several that are no stack, with their names.
+      ValueError: an entry that is missing, unknown, not floating or has the wrong shape; anything
+        refused above; no GRU node, or several that are not a stack: the message lists the nodes.
       OSError: a file that cannot be opened.
       ModuleNotFoundError: a model without the package `onnx`.
 
@@ -97,8 +98,8 @@ def from_onnx(
         raise ValueError(f"linear_before_reset is {linear_before_reset!r}, but must be 0 or 1.")
     if not isinstance(weights, Mapping):
         nodes = read_model(weights, node)
-        for what, _, linear, found in nodes:
-            _agree(what, linear_before_reset, direction, linear, found)
+        for what, _, linear, own_direction in nodes:
+            _agree(what, linear_before_reset, direction, linear, own_direction)
         layers = tuple(layer_of(*each) for each in nodes)
         if node is not None:
             return layers[0]
@@ -107,36 +108,39 @@ def from_onnx(
     what = "the ONNX GRU node"
     if node is None:
         return layer_of(what, weights, linear_before_reset or 0, direction or "forward")
-    linear, found, hidden = read_attributes(node)
-    _agree(what, linear_before_reset, direction, linear, found)
+    linear, own_direction, hidden = read_attributes(node)
+    _agree(what, linear_before_reset, direction, linear, own_direction)
     named = {slot: weights.get(name) for slot, name in inputs_of(node).items()}
-    return layer_of(what, sized(what, named, hidden), linear, found)
+    return layer_of(what, sized(what, named, hidden), linear, own_direction)
 
 
 def to_onnx(
     network: GRUParams | Bidirectional | GRUStack, path: str | os.PathLike[str] | None = None
 ) -> dict[str, jax.Array] | list[dict[str, jax.Array]]:
-    """The inverse of `from_onnx`; with a path, writes a model as well.
+    """Writes the inputs W, R and B of ONNX GRU nodes, and with a path a model that runs them.
 
-    The model takes `xs` `[time, batch, I]`, `lengths` int32 `[batch]` and `h0_0`, `h0_1`, ...
-    `[D, batch, H]` for each layer, and gives `hs` `[time, batch, D H]`, zero behind each row's
-    length, and `h_last_0`, ...: what `gru_stack_unroll` takes and gives, with
-    `mask=sequence_mask(lengths, T)`. So a row of length 0 keeps its h0, a length above the time
-    counts as the time, and one below 0 as 0. Time and batch are left open. Time may be 0; an
-    empty batch makes onnxruntime's GRU (1.32) crash, and float64 it does not run.
+    The inverse of `from_onnx`. The model has the inputs `xs` `[time, batch, I]`, `lengths` int32
+    `[batch]` and, per layer, `h0_0`, `h0_1`, ... `[D, batch, H]`, and the outputs `hs`
+    `[time, batch, D H]`, zero after each row's length, and `h_last_0`, ...: those of
+    `gru_stack_unroll` with `mask=sequence_mask(lengths, T)`. Hence a row of length 0 keeps its h0,
+    and lengths are clipped to [0, time]. The sizes time and batch are open. Time may be 0;
+    onnxruntime's GRU (1.32) crashes on an empty batch, and does not run float64.
 
     Args:
-      network: a stack, or one layer.
-      path: the file; written as a whole or not at all. Needs the package `onnx`.
+      network: a `GRUStack`, or one layer: a `GRUParams`, or a `Bidirectional` of two with the same
+        hidden size and reset. Each has w_x `[I, 3H]`, w_h `[H, 3H]`, and b `[3H]` and b_hn `[H]`
+        or None.
+      path: the file to write, atomically. Needs the package `onnx`.
 
     Returns:
-      {"W": `[D, 3H, I]`, "R": `[D, 3H, H]`, "B": `[D, 6H]`}, B zero without biases; for a
-      `GRUStack` a list with one for each layer.
+      {"W": `[D, 3H, I]`, "R": `[D, 3H, H]`, "B": `[D, 6H]`} in the dtype of the parameters, with
+      D = 2 for a `Bidirectional`, otherwise 1; missing biases are zero. For a `GRUStack` a list
+      with one per layer.
 
     Raises:
-      ValueError: what is no network of GRUs, or not of one floating dtype; layers that one node
-        cannot hold, or that do not fit on each other; for a model a dtype other than float32 and
-        float64, or parameters that are traced.
+      ValueError: another class, mixed dtypes or one that is not floating, directions that one node
+        cannot represent, or layers whose sizes do not match; for a model a dtype other than
+        float32 and float64, or traced parameters.
       OSError: a path that cannot be written.
       ModuleNotFoundError: a path without the package `onnx`.
 
@@ -146,10 +150,14 @@ def to_onnx(
     >>> {name: array.shape for name, array in convert.to_onnx(params).items()}
     {'W': (1, 15, 3), 'R': (1, 15, 5), 'B': (1, 30)}
     """
-    layers = network.layers if isinstance(network, GRUStack) else (network,)
-    if not isinstance(layers, tuple | list) or not layers:
-        raise ValueError(f"network.layers is {layers!r}, but must be a tuple of layers.")
-    layers = tuple(map(checked_layer, layers))
+    named = {"network": network}
+    if isinstance(network, GRUStack):
+        if not isinstance(network.layers, tuple | list) or not network.layers:
+            raise ValueError(
+                f"network.layers is {network.layers!r}, but must be a tuple of layers."
+            )
+        named = {f"network.layers[{i}]": layer for i, layer in enumerate(network.layers)}
+    layers = [checked_layer(name, layer) for name, layer in named.items()]
     connected("network", layers)
     nodes = [node_of(layer) for layer in layers]
     if path is not None:
@@ -166,14 +174,14 @@ def _agree(
     linear: int,
     direction: Direction,
 ) -> None:
-    """Refuses arguments that contradict the file, and a reverse direction that nobody expects."""
+    """Raises `ValueError` for arguments that contradict the file, or a direction not asked for."""
     if given_linear not in (None, linear):
         raise ValueError(
             f"linear_before_reset is {given_linear}, but {what} has {linear}: leave it out."
         )
     if given_direction is None and direction == "reverse":
         raise ValueError(
-            f"{what} runs in reverse: say direction='reverse', and call gru_unroll with "
+            f"{what} runs in reverse: pass direction='reverse', and call gru_unroll with "
             "reverse=True."
         )
     if given_direction not in (None, direction):

@@ -1,4 +1,4 @@
-"""The textbook's weights, which act on the concatenation [h, x]."""
+"""The textbook's GRU, whose weights act on the concatenation [h, x]."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,23 +10,29 @@ from .._readout import ReadoutParams
 from ..cells.gru import GRUParams
 from ._entries import check_zero, checked, read, require
 from ._find import check_mapping
+from ._formats import FORMATS
+
+_FORMAT = FORMATS["textbook"]
 
 
 def from_textbook(weights: Mapping[str, Any]) -> GRUParams | tuple[GRUParams, ReadoutParams]:
-    """Takes W_z, W_r, W `[H, H + I]`, and W_y `[O, H]` if it is there.
+    """Reads the weights of the textbook's GRU, which act on the concatenation [h, x].
 
         z = σ(W_z [h, x]),   r = σ(W_r [h, x]),   n = tanh(W [r ∘ h, x]),   y = σ(W_y h')
 
-    Lossless: the result has reset="before" and no bias.
+    The conversion is lossless.
 
     Args:
-      weights: "W_z", "W_r", "W", and perhaps "W_y".
+      weights: {"W_z": `[H, H + I]`, "W_r": `[H, H + I]`, "W": `[H, H + I]`}, and optionally
+        "W_y": `[O, H]`; float16, bfloat16, float32 or float64.
 
     Returns:
-      A `GRUParams`; with "W_y" the pair `(GRUParams, ReadoutParams)`.
+      A `GRUParams` with reset="before", w_x `[I, 3H]`, w_h `[H, 3H]` and no bias; with "W_y" the
+      pair `(GRUParams, ReadoutParams)`, whose readout has w `[H, O]`.
 
     Raises:
-      ValueError: no mapping, or an entry missing, unknown, of the wrong shape or dtype.
+      ValueError: `weights` is not a mapping, or an entry is missing, unknown or has the wrong
+        shape or dtype.
 
     >>> import numpy as np
     >>> from gru_jax import convert
@@ -55,22 +61,26 @@ def from_textbook(weights: Mapping[str, Any]) -> GRUParams | tuple[GRUParams, Re
 
 
 def to_textbook(params: GRUParams, readout: ReadoutParams | None = None) -> dict[str, jax.Array]:
-    """The inverse of `from_textbook`.
+    """Writes the weights of the textbook's GRU: the inverse of `from_textbook`.
 
     Args:
-      params: with reset="before" and without a bias.
-      readout: without a bias, or None.
+      params: w_x `[I, 3H]` and w_h `[H, 3H]`, with reset="before"; biases zero or None.
+      readout: w `[H, O]`, its bias zero or None; None for no readout.
 
     Returns:
-      "W_z", "W_r", "W" `[H, H + I]`, and "W_y" `[O, H]` if there is a read-out.
+      {"W_z": `[H, H + I]`, "W_r": `[H, H + I]`, "W": `[H, H + I]`}, and "W_y": `[O, H]` if there
+      is a readout, in the dtype of the parameters.
 
     Raises:
-      ValueError: another class, reset="after", or a bias that is not zero: there is no place for
-        it.
+      ValueError: another class, reset="after", a wrong shape or dtype, or a bias that is not
+        zero or is traced.
+
+    >>> import jax, gru_jax
+    >>> params = gru_jax.init_gru(jax.random.key(0), 3, 2, bias=False)
+    >>> {name: array.shape for name, array in gru_jax.convert.to_textbook(params).items()}
+    {'W_z': (2, 5), 'W_r': (2, 5), 'W': (2, 5)}
     """
-    what = "the textbook's GRU"
-    params = checked(what, params, "before")
-    check_zero("params.b", params.b, f"{what} has no biases")
+    params = checked(_FORMAT, params)
     stacked = jnp.concatenate([params.w_h, params.w_x])
     weights = dict(zip(["W_z", "W_r", "W"], (w.T for w in jnp.split(stacked, 3, 1)), strict=True))
     if readout is None:
@@ -79,5 +89,5 @@ def to_textbook(params: GRUParams, readout: ReadoutParams | None = None) -> dict
         raise ValueError(f"readout is a {type(readout).__name__}, but must be a ReadoutParams.")
     (w,) = read("readout", {"w": readout.w}, ["w"])
     require("readout", "w", w, (params.hidden_size, None), "(H, O)")
-    check_zero("readout.b", readout.b, f"{what} has no biases")
+    check_zero("readout.b", readout.b, _FORMAT)
     return weights | {"W_y": w.T}

@@ -13,23 +13,25 @@ from ._arrays import shape_of
 from ._entries import (
     biases,
     checked,
+    concatenate,
     from_rzn,
     gates,
     hidden_size,
-    joined,
     read,
     require,
     shortened,
     to_rzn,
 )
-from ._find import Layout, cells_of, check_mapping, flat, narrowed, one_layer
+from ._find import Layout, cells_of, check_mapping, flatten, one_layer, select
+from ._formats import FORMATS
 
+_FORMAT = FORMATS["torch"]
 _NAMES = "weight_ih", "weight_hh", "bias_ih", "bias_hh"
 _QUANTISED = r"_all_weight_values\..*|_packed_weight_.*"
 _LAYOUT = Layout(
     "state_dict of torch.nn.GRU",
     ".",
-    # parametrizations.weight_hh_l0.original0 and weight_hh_l0_g belong to the cell, to be refused
+    # also parametrizations.weight_hh_l0.original0 and weight_hh_l0_g, so that they are refused
     re.compile(
         rf"(?:(.*?)\.)??(?:(?:parametrizations\.)?(?:weight|bias)_[ih][hr]\w*(?:\..*)?|{_QUANTISED})"
     ),
@@ -37,7 +39,7 @@ _LAYOUT = Layout(
     frozenset({"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}),
     directions=False,
 )
-_REFUSED = {  # what else a state_dict may hold, and how to get rid of it
+_REFUSED = {  # other entries of a GRU's state_dict, and how to remove them
     r"weight_.*_g": "weight norm: call torch.nn.utils.remove_weight_norm(gru, name)",
     r"parametrizations\..*": "a parametrization, such as weight or spectral norm: call "
     "torch.nn.utils.parametrize.remove_parametrizations(gru, name)",
@@ -50,28 +52,31 @@ _REFUSED = {  # what else a state_dict may hold, and how to get rid of it
 
 
 def from_torch(state_dict: Mapping[str, Any], *, prefix: str | None = None) -> GRUParams | GRUStack:
-    """Takes the `state_dict()` of a `torch.nn.GRU`, of a `torch.nn.GRUCell`, or of a whole model.
+    """Reads the `state_dict()` of a `torch.nn.GRU`, a `torch.nn.GRUCell`, or a whole model.
 
-    PyTorch's gates are ordered r | z | n and h' = (1 − z) ∘ n + z ∘ h: z is negated. Of its two
-    biases those of z and r only ever add up, and are added here; back in PyTorch the sum stands in
-    bias_ih. Everything else is lossless, in float16, bfloat16, float32 and float64.
+    PyTorch orders the gates r | z | n and computes h' = (1 − z) ∘ n + z ∘ h: the gates are
+    reordered and z is negated. Of its two biases per gate, only the sums for z and r matter: they
+    are added, and `to_torch` writes the sum to bias_ih. Everything else is lossless.
 
     Args:
-      state_dict: arrays, or tensors on any device, gradients or not; as `model.state_dict()`,
-        `torch.load(path)` or `safetensors.numpy.load_file(path)` give it.
-      prefix: where the GRU stands in a whole model, "encoder.rnn." or "encoder.rnn" for
+      state_dict: {"weight_ih_l0": `[3H, I]`, "weight_hh_l0": `[3H, H]`, "bias_ih_l0": `[3H]`,
+        "bias_hh_l0": `[3H]`, ...} of a GRU, the same without "_l0" of a GRUCell, or a mapping that
+        contains either, as returned by `model.state_dict()`, `torch.load(path)` or
+        `safetensors.numpy.load_file(path)`. Arrays, or tensors on any device; float16, bfloat16,
+        float32 or float64.
+      prefix: the path of the GRU in a model, "encoder.rnn" or "encoder.rnn." for
         `model.encoder.rnn`; the "module." of `DataParallel` and the "_orig_mod." of
-        `torch.compile` may be left out. None takes the only GRU that there is, and passes over
-        LSTMs and other layers.
+        `torch.compile` may be omitted. None selects the only GRU and ignores other layers.
 
     Returns:
-      A `GRUParams` from a GRUCell, a `GRUStack` from a GRU, also from one of a single layer;
-      layers of a bidirectional GRU are `Bidirectional`. `batch_first` and `dropout` are not in a
-      state_dict: ours leads with time, and `gru_stack_unroll` takes the rate.
+      A `GRUParams` for a GRUCell; for a GRU a `GRUStack`, also with a single layer, whose layers
+      are `Bidirectional` if the GRU is. Each has reset="after", w_x `[I, 3H]`, w_h `[H, 3H]`, and
+      b `[3H]` and b_hn `[H]` or None. A state_dict does not contain `batch_first` and `dropout`:
+      arrays of this library are time-major, and `gru_stack_unroll` takes the rate.
 
     Raises:
-      ValueError: no GRU or several, a `prefix` without one, an entry missing, unknown (weight
-        norm, quantised, a projection), of the wrong shape or dtype.
+      ValueError: no GRU, several GRUs without a `prefix`, none at the `prefix`, or an entry that
+        is missing, unknown (weight norm, quantised, a projection) or has the wrong shape or dtype.
 
     >>> import numpy as np
     >>> from gru_jax import convert
@@ -81,7 +86,7 @@ def from_torch(state_dict: Mapping[str, Any], *, prefix: str | None = None) -> G
     5
     """
     check_mapping("state_dict", state_dict, "model.state_dict(), or torch.load of a file with one")
-    cells = narrowed(_LAYOUT, cells_of(_LAYOUT, flat(_LAYOUT.what, state_dict, ".")), prefix)
+    cells = select(_LAYOUT, cells_of(_LAYOUT, flatten(_LAYOUT.what, state_dict, ".")), prefix)
     ((what, entries),) = one_layer(_LAYOUT, cells)
     for name in entries:
         for pattern, reason in _REFUSED.items():
@@ -94,21 +99,24 @@ def from_torch(state_dict: Mapping[str, Any], *, prefix: str | None = None) -> G
 
 
 def to_torch(params: GRUParams | GRUStack) -> dict[str, jax.Array]:
-    """The inverse of `from_torch`.
+    """Writes the state_dict of a `torch.nn.GRU` or GRUCell: the inverse of `from_torch`.
 
-    `module.load_state_dict({k: torch.from_dlpack(v) for k, v in to_torch(params).items()})` puts
-    the result into a module, bfloat16 included, which `torch.tensor(np.asarray(v))` cannot. The
-    module copies what it loads; `torch.from_dlpack(v).clone()` gives a tensor of its own.
+    To load it into a module: `module.load_state_dict({k: torch.from_dlpack(v) for k, v in
+    to_torch(params).items()})`, also in bfloat16, which `torch.tensor(np.asarray(v))` does not
+    support. The module copies what it loads; `torch.from_dlpack(v).clone()` copies a tensor.
 
     Args:
-      params: a `GRUParams` for a GRUCell; for a GRU a `GRUStack` whose layers all have one size
-        and are all, or none of them, bidirectional.
+      params: a `GRUParams` for a GRUCell; for a GRU a `GRUStack` whose layers all have the same
+        hidden size, number of directions, and biases or none. With reset="after".
 
     Returns:
-      The state_dict, of arrays. Without biases it has none, as with `bias=False`.
+      {"weight_ih": `[3H, I]`, "weight_hh": `[3H, H]`, "bias_ih": `[3H]`, "bias_hh": `[3H]`} of
+      arrays in the dtype of the parameters, with "_l0", "_l0_reverse", "_l1", ... appended for a
+      `GRUStack`. No biases if `params` has none, as with `bias=False`.
 
     Raises:
-      ValueError: reset="before", or layers that `torch.nn.GRU` cannot have.
+      ValueError: another class, reset="before", an array of the wrong shape or dtype, or layers
+        that `torch.nn.GRU` cannot have.
 
     >>> import jax, gru_jax
     >>> params = gru_jax.init_gru(jax.random.key(0), 3, 5, reset="after", bias=False)
@@ -116,7 +124,7 @@ def to_torch(params: GRUParams | GRUStack) -> dict[str, jax.Array]:
     {'weight_ih': (15, 3), 'weight_hh': (15, 5)}
     """
     if isinstance(params, GRUParams):
-        return _write(checked("a PyTorch GRU", params, "after"), "")
+        return _write(checked(_FORMAT, params), "")
     if not isinstance(params, GRUStack):
         raise ValueError(
             f"params is a {type(params).__name__}, but must be a GRUParams for a GRUCell, or a "
@@ -129,7 +137,7 @@ def to_torch(params: GRUParams | GRUStack) -> dict[str, jax.Array]:
         both = layer if isinstance(layer, Bidirectional) else [layer]
         for cell, suffix in zip(both, (f"_l{i}", f"_l{i}_reverse"), strict=False):
             name = f"params.layers[{i}]"
-            cells[suffix] = cell = checked("a PyTorch GRU", cell, "after", name)
+            cells[suffix] = cell = checked(_FORMAT, cell, name)
             width = width or cell.input_size
             shape = width, 3 * cell.hidden_size
             require(name, "w_x", cell.w_x, shape, "(I, 3H), and I the outputs of the layer below")
@@ -164,12 +172,12 @@ def _stack(what: str, entries: Mapping[str, Any]) -> GRUStack:
                 f"{what} lacks layer {len(layers)} ({names[0][0]}, ...), but has "
                 f"{shortened(sorted(left))}."
             )
-        found = []
+        cells = []
         for each, suffix in zip(names, suffixes, strict=True):
             these = {k: left.pop(k) for k in mine if k.endswith("_reverse") == bool(suffix)}
-            found.append(_read(what, these, each if biased else each[:2], inputs))
-        layers.append(Bidirectional(*found) if len(found) > 1 else found[0])
-        inputs = sum(cell.hidden_size for cell in found)
+            cells.append(_read(what, these, each if biased else each[:2], inputs))
+        layers.append(Bidirectional(*cells) if len(cells) > 1 else cells[0])
+        inputs = sum(cell.hidden_size for cell in cells)
     if left:
         raise ValueError(f"{what} has unknown {shortened(sorted(left))}.")
     return GRUStack(tuple(layers))
@@ -186,7 +194,7 @@ def _read(
     bias = b_hn = None
     if b:
         (i_r, i_z, i_n), (h_r, h_z, b_hn) = map(gates, b)
-        bias = joined(-(i_z + h_z), i_r + h_r, i_n)
+        bias = concatenate(-(i_z + h_z), i_r + h_r, i_n)
     return GRUParams(from_rzn(w_ih.T), from_rzn(w_hh.T), bias, b_hn, "after")
 
 
@@ -196,5 +204,5 @@ def _write(params: GRUParams, suffix: str) -> dict[str, jax.Array]:
     if both is not None:
         b, b_hn = both
         zeros = jnp.zeros_like(b_hn)
-        arrays += [to_rzn(b), joined(zeros, zeros, b_hn)]
+        arrays += [to_rzn(b), concatenate(zeros, zeros, b_hn)]
     return dict(zip((name + suffix for name in _NAMES), arrays, strict=False))

@@ -1,4 +1,4 @@
-"""What the layers of both of Flax' interfaces do."""
+"""What the layers of both Flax interfaces share: arguments, validation, and the recurrence."""
 
 import itertools
 from collections.abc import Callable
@@ -8,9 +8,8 @@ import jax
 import jax.numpy as jnp
 from flax.linen.recurrent import flip_sequences
 
-from .._checks import as_array, check_bool, check_shape
+from .._checks import as_array, check_bool, check_floating, check_shape
 from .._masks import sequence_mask
-from ..cells.gru import GRUParams
 from ..recurrence.gru import gru_unroll
 
 _SHAPES = (3,), (2, 3), (1, 2, 3)  # a function may depend on the batch axes, and on the dtype
@@ -18,49 +17,74 @@ _DTYPES = jnp.float32, jnp.bfloat16, jnp.float16
 
 
 class Call(NamedTuple):
-    """The arguments of a call of Flax' RNN, and ours, the layer's own where a call gives none."""
+    """The optional arguments of one call of a layer; None stands for the layer's own.
+
+    Attributes:
+      seq_lengths: integers `[*batch]`, or None.
+      return_carry: whether to return the last state as well.
+      time_major: whether arrays are `[T, *batch, ...]`.
+      reverse: whether to run from the last step to the first.
+      keep_order: whether outputs of a reverse run are in the order of the inputs.
+      resets: bool `[*batch, T]` or `[T, *batch]`, or None.
+      reset_state: `[H]` or `[*batch, H]`, or None.
+    """
 
     seq_lengths: Any
+    return_carry: Any
+    time_major: Any
+    reverse: Any
+    keep_order: Any
     resets: Any
     reset_state: Any
-    return_carry: bool
-    time_major: bool
-    reverse: bool
-    keep_order: bool
-    unroll: int
+
+    def for_flax(self) -> dict[str, Any]:
+        """The arguments for Flax's own layer, which has no resets.
+
+        Raises:
+          ValueError: resets or a reset_state is given.
+        """
+        if self.resets is not None or self.reset_state is not None:
+            raise ValueError(
+                "resets and reset_state are for Flax' own GRUCell with sigmoid and tanh, but cell "
+                "is another one, which runs as it does in Flax."
+            )
+        return {k: v for k, v in self._asdict().items() if not k.startswith("reset")}
 
 
-def arguments(layer: Any, **given: Any) -> Call:
-    """The arguments of a call, the layer's own where it gives none."""
+def check_call(layer: Any, kind: Any, inputs: Any, call: Call) -> tuple[jax.Array, Call]:
+    """The inputs as an array, and the call with the layer's own arguments for None.
+
+    Raises:
+      ValueError: a cell that is not of the given kind, inputs without a time axis, a flag that is
+        not a bool.
+    """
+    if not isinstance(layer.cell, kind):
+        raise ValueError(f"cell is a {type(layer.cell).__name__}, but must be a Flax GRUCell.")
     for name in ("return_carry", "time_major", "reverse", "keep_order"):
-        given[name] = getattr(layer, name) if given[name] is None else given[name]
-        check_bool(name, given[name])
-    return Call(**given, unroll=layer.unroll)
+        if getattr(call, name) is None:
+            call = call._replace(**{name: getattr(layer, name)})
+        check_bool(name, getattr(call, name))
+    array = as_array("inputs", inputs)
+    if array.ndim < 2:
+        raise _wrong_inputs(array, call, "")
+    if jnp.issubdtype(array.dtype, jnp.complexfloating):
+        raise ValueError(f"inputs is {array.dtype}, but must be real.")
+    return array, call
 
 
-def check_cell(cell: Any, kind: Any) -> None:
-    """Raises `ValueError` for a cell that is not Flax' GRU, nor derived from it."""
-    if not isinstance(cell, kind):
-        raise ValueError(f"cell is a {type(cell).__name__}, but must be a Flax GRUCell.")
+def step_shape(inputs: jax.Array, call: Call) -> tuple[int, ...]:
+    """The shape `[*batch, I]` of the inputs of one step."""
+    return inputs.shape[1:] if call.time_major else (*inputs.shape[:-2], inputs.shape[-1])
 
 
 def is_standard(cell: Any, kind: Any) -> bool:
-    """Whether a cell computes what Flax' GRU computes by default, as far as its type tells."""
+    """Whether a cell is Flax's GRU itself, with sigmoid and tanh."""
     same = _is_same(cell.gate_fn, jax.nn.sigmoid) and _is_same(cell.activation_fn, jnp.tanh)
     return type(cell) is kind and same
 
 
-def check_no_resets(call: Call) -> None:
-    """Raises `ValueError` where a cell that only Flax can run is asked for what Flax has not."""
-    if call.resets is not None or call.reset_state is not None:
-        raise ValueError(
-            "resets and reset_state are for Flax' own GRUCell with sigmoid and tanh, but cell is "
-            "another one, which runs as it does in Flax."
-        )
-
-
 def _is_same(function: Callable[..., Any], standard: Callable[..., Any]) -> bool:
-    """Whether a function is the standard one, or a copy of it: not whether it is called so."""
+    """Whether a function computes the same as the standard one, by their jaxprs, not by name."""
     if function is standard:
         return True
     try:
@@ -68,32 +92,31 @@ def _is_same(function: Callable[..., Any], standard: Callable[..., Any]) -> bool
             probe = jnp.ones(shape, dtype)
             if str(jax.make_jaxpr(function)(probe)) != str(jax.make_jaxpr(standard)(probe)):
                 return False
-    except Exception:  # whatever a user's function raises on an array, it is not the standard one
+    except Exception:  # a function that raises, with any error, is not the standard one
         return False
     return True
 
 
-def check_inputs(inputs: Any, features: int, time_major: bool) -> jax.Array:
-    """The inputs as an array; raises `ValueError` without time, or for other features."""
-    array = as_array("inputs", inputs)
-    if array.ndim < 2 or (features and array.shape[-1] != features):
-        meaning = "(T, *batch, I)" if time_major else "(*batch, T, I)"
-        size = f" with I = {features}" if features else ""
-        raise ValueError(f"inputs has shape {array.shape}, but must have {meaning}{size}.")
-    if jnp.issubdtype(array.dtype, jnp.complexfloating):
-        raise ValueError(f"inputs is {array.dtype}, but must be real.")
-    return array
+def unroll(layer: Any, params: Any, carry: Any, inputs: jax.Array, call: Call) -> Any:
+    """`gru_unroll` with the arguments, dtypes and results of Flax's RNN.
 
+    Args:
+      layer: the Flax layer.
+      params: the `GRUParams` of its cell.
+      carry: the initial state `[*batch, H]`.
+      inputs: `[*batch, T, I]`, or `[T, *batch, I]` if time-major.
+      call: the arguments, from `check_call`.
 
-def _check_floating(name: str, array: jax.Array) -> jax.Array:
-    if not jnp.issubdtype(array.dtype, jnp.floating):
-        raise ValueError(f"{name} is {array.dtype}, but must be floating.")
-    return array
+    Returns:
+      The outputs `[*batch, T, H]`, or `[T, *batch, H]` if time-major; with return_carry the pair of
+      the last state `[*batch, H]` and the outputs.
 
-
-def unroll(params: GRUParams, carry: jax.Array, inputs: jax.Array, dtype: Any, call: Call) -> Any:
-    """`gru_unroll` with the arguments, and the dtypes, of Flax' RNN."""
-    dtype = dtype or jnp.promote_types(inputs.dtype, params.w_x.dtype)
+    Raises:
+      ValueError: an array of the wrong shape or dtype.
+    """
+    if inputs.shape[-1] != params.input_size:
+        raise _wrong_inputs(inputs, call, f" with I = {params.input_size}")
+    dtype = layer.cell.dtype or jnp.promote_types(inputs.dtype, params.w_x.dtype)
     params, inputs = jax.tree.map(lambda array: array.astype(dtype), (params, inputs))
     carry = as_array("initial_carry", carry)
     xs, resets, mask = inputs, call.resets, None
@@ -110,13 +133,14 @@ def unroll(params: GRUParams, carry: jax.Array, inputs: jax.Array, dtype: Any, c
         if not jnp.issubdtype(given.dtype, jnp.integer):
             raise ValueError(f"seq_lengths is {given.dtype}, but must be integers.")
         mask = sequence_mask(call.seq_lengths, xs.shape[0])
-        lengths = jnp.sum(mask, axis=0, dtype=jnp.int32)  # none above T
+        lengths = jnp.sum(mask, axis=0, dtype=jnp.int32)  # at most T
     check_shape("initial_carry", carry, (*xs.shape[1:-1], params.hidden_size), "(*batch, H)")
-    _check_floating("initial_carry", carry)
+    check_floating("initial_carry", carry.dtype)
     carry = carry.astype(jnp.promote_types(carry.dtype, dtype))
     reset_state = call.reset_state
     if reset_state is not None:
-        reset_state = _check_floating("reset_state", as_array("reset_state", reset_state))
+        reset_state = as_array("reset_state", reset_state)
+        check_floating("reset_state", reset_state.dtype)
         reset_state = reset_state.astype(carry.dtype)
     h_last, hs = gru_unroll(
         params,
@@ -126,10 +150,15 @@ def unroll(params: GRUParams, carry: jax.Array, inputs: jax.Array, dtype: Any, c
         resets=resets,
         reset_state=reset_state,
         reverse=call.reverse,
-        unroll=call.unroll,
+        unroll=layer.unroll,
     )
     if call.reverse and not call.keep_order:
         with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
             hs = flip_sequences(hs, lengths, num_batch_dims=xs.ndim - 2, time_major=True)
     hs = hs if call.time_major else jnp.moveaxis(hs, 0, -2)
     return (h_last, hs) if call.return_carry else hs
+
+
+def _wrong_inputs(inputs: jax.Array, call: Call, size: str) -> ValueError:
+    meaning = "(T, *batch, I)" if call.time_major else "(*batch, T, I)"
+    return ValueError(f"inputs has shape {inputs.shape}, but must have {meaning}{size}.")

@@ -7,27 +7,43 @@ from flax import nnx
 from flax.nnx.nn import dtypes
 
 from ..convert import from_nnx
-from ._unroll import arguments, check_cell, check_inputs, check_no_resets, is_standard, unroll
+from ._unroll import Call, check_call, is_standard, step_shape, unroll
+
+_STATE_AXES = nnx.StateAxes({...: nnx.Carry})  # the default of `flax.nnx.RNN`
 
 
 class RNN(nnx.RNN):
-    """`flax.nnx.RNN(flax.nnx.GRUCell(in_features, hidden_features, rngs=rngs))`, faster.
+    """A drop-in replacement for `flax.nnx.RNN` around a `flax.nnx.GRUCell`, but faster.
 
-    The arguments, of the layer and of the call, are those of `flax.nnx.RNN`, and the parameters
-    are the cell's own: Flax' checkpoints load as they are. It also takes the place of
-    `flax.nnx.RNN` within `flax.nnx.Bidirectional`. A call takes `resets`, bool `[*batch, T]` or
-    `[T, *batch]` as the inputs, and `reset_state`, `[H]` or `[*batch, H]`, as well: see
-    `gru_jax.gru_unroll`.
+    It has the same arguments, and the parameters are the cell's own, so that checkpoints of Flax
+    load unchanged, also within `flax.nnx.Bidirectional`. In addition a call takes `resets` and
+    `reset_state`: see `gru_jax.gru_unroll`.
 
-    Two things differ, both with `seq_lengths`: outputs are zero in the padding, where Flax leaves
-    what the cell computes from it, and a row of length 0 returns its initial carry.
+    Two results differ from Flax, both with `seq_lengths`: outputs in the padding are zero, and a
+    row of length 0 returns its initial carry.
 
-    A cell with other activations than sigmoid and tanh, one derived from `flax.nnx.GRUCell`, and
-    one whose layers have been replaced, by LoRA's for example, run as they do in Flax.
+    A cell with other activations than sigmoid and tanh, a subclass of `flax.nnx.GRUCell`, a cell
+    whose layers were replaced (by LoRA layers, for example), and a layer with `state_axes` run as
+    in Flax, without resets.
+
+    Args:
+      cell: a `flax.nnx.GRUCell(I, H, rngs=rngs)`. Its `dtype` is that of the computation (None
+        promotes those of the inputs and the parameters), its `param_dtype` that of the parameters.
+      time_major: whether inputs and outputs are `[T, *batch, ...]`; False (the default) for
+        `[*batch, T, ...]`.
+      return_carry: whether to return the pair of the last state and the outputs; False (the
+        default) for the outputs only.
+      reverse: whether to run from the last step to the first. Outputs are then in the order of
+        computation, with the padding at the end.
+      keep_order: whether outputs of a reverse run are in the order of the inputs.
+      unroll: the number of steps per iteration of the loop; see `gru_jax.gru_unroll`.
+      state_axes: passed to `flax.nnx.scan`; other values than the default run as in Flax.
+      broadcast_rngs: passed to `flax.nnx.scan`; a GRU draws no random numbers.
+      rngs: a `flax.nnx.Rngs` whose stream "carry" draws the initial carry of calls that give none;
+        True (the default) for one with seed 0, False for none.
 
     Raises:
-      ValueError: a cell that is no `flax.nnx.GRUCell`; inputs, lengths or resets of the wrong
-        shape; resets for a cell that runs as in Flax.
+      ValueError: when called, if the cell is not a `flax.nnx.GRUCell`.
 
     >>> import jax.numpy as jnp
     >>> from flax import nnx
@@ -37,7 +53,7 @@ class RNN(nnx.RNN):
     (2, 7, 5)
     """
 
-    def __call__(  # noqa: D102
+    def __call__(
         self,
         inputs: jax.Array,
         *,
@@ -51,34 +67,60 @@ class RNN(nnx.RNN):
         resets: jax.Array | None = None,
         reset_state: jax.Array | None = None,
     ) -> Any:
-        check_cell(self.cell, nnx.GRUCell)
-        flags: dict[str, Any] = {
-            "seq_lengths": seq_lengths,
-            "return_carry": return_carry,
-            "time_major": time_major,
-            "reverse": reverse,
-            "keep_order": keep_order,
-        }
-        call = arguments(self, resets=resets, reset_state=reset_state, **flags)
-        inputs = check_inputs(inputs, 0, call.time_major)
-        weights = _weights(self.cell) if is_standard(self.cell, nnx.GRUCell) else None
+        """Runs the cell over a sequence.
+
+        Args:
+          inputs: `[*batch, T, I]`, or `[T, *batch, I]` if time-major; real.
+          initial_carry: the first state `[*batch, H]`; None draws it by the cell's
+            `initialize_carry`, zeros by default.
+          seq_lengths: integers `[*batch]`, the number of steps of each row; None for T.
+          return_carry: overrides the layer's argument.
+          time_major: overrides the layer's argument.
+          reverse: overrides the layer's argument.
+          keep_order: overrides the layer's argument.
+          rngs: overrides the layer's argument.
+          resets: bool `[*batch, T]`, or `[T, *batch]` if time-major; where True, a new episode
+            begins and the state is replaced before the input is consumed.
+          reset_state: the state `[H]` or `[*batch, H]` after a reset; None for zeros.
+
+        Returns:
+          The outputs `[*batch, T, H]`, or `[T, *batch, H]` if time-major; with return_carry the
+          pair of the last state `[*batch, H]` and the outputs.
+
+        Raises:
+          ValueError: an array of the wrong shape or dtype, or resets for a cell that runs as in
+            Flax.
+        """
+        call = Call(
+            seq_lengths=seq_lengths,
+            return_carry=return_carry,
+            time_major=time_major,
+            reverse=reverse,
+            keep_order=keep_order,
+            resets=resets,
+            reset_state=reset_state,
+        )
+        inputs, call = check_call(self, nnx.GRUCell, inputs, call)
+        standard = is_standard(self.cell, nnx.GRUCell) and self.state_axes == _STATE_AXES
+        weights = _weights(self.cell) if standard else None
         if weights is None:
-            check_no_resets(call)
-            return super().__call__(inputs, initial_carry=initial_carry, rngs=rngs, **flags)
-        params = from_nnx(weights)
-        inputs = check_inputs(inputs, params.input_size, call.time_major)
+            return super().__call__(
+                inputs, initial_carry=initial_carry, rngs=rngs, **call.for_flax()
+            )
         if initial_carry is None:
-            first = inputs.shape[1:] if call.time_major else (*inputs.shape[:-2], inputs.shape[-1])
             rngs = self.rngs if rngs is None else rngs
-            rngs = rngs.carry.fork() if isinstance(rngs, nnx.Rngs) else rngs  # as Flax does
-            initial_carry = self.cell.initialize_carry(first, rngs)
-        return unroll(params, initial_carry, inputs, self.cell.dtype, call)
+            rngs = rngs.carry.fork() if isinstance(rngs, nnx.Rngs) else rngs  # as in Flax
+            initial_carry = self.cell.initialize_carry(step_shape(inputs, call), rngs)
+        return unroll(self, from_nnx(weights), initial_carry, inputs, call)
+
+
+_LAYERS = "dense_i", "dense_h"
 
 
 def _weights(cell: nnx.GRUCell) -> dict[str, dict[str, Any]] | None:
-    """The weights by Flax' names; None where they are not those of two plain linear layers.
+    """The weights by Flax's names; None if they are not those of two plain linear layers.
 
-    Read by attribute, not by type: a variable may be frozen by being none of `nnx.Param`.
+    Read by attribute, because a frozen variable is not a `nnx.Param`.
     """
     if all(_is_plain(layer, cell) for layer in (cell.dense_i, cell.dense_h)):
         kernels = {name: {"kernel": getattr(cell, name).kernel[...]} for name in _LAYERS}
@@ -86,9 +128,6 @@ def _weights(cell: nnx.GRUCell) -> dict[str, dict[str, Any]] | None:
             kernels["dense_i"]["bias"] = cell.dense_i.bias[...]
             return kernels
     return None
-
-
-_LAYERS = "dense_i", "dense_h"
 
 
 def _is_plain(layer: Any, cell: nnx.GRUCell) -> bool:
