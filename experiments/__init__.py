@@ -1,1 +1,1 @@
-"""Experiments: one file per question; see README.md beside this file."""
+"""Experiments: a package for each question, and `harness`, which they share; see README.md."""

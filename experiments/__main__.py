@@ -1,17 +1,28 @@
-"""Lists the experiments, each with its question and its commands."""
+"""Lists the experiments, each with its question and its command: the table of README.md."""
 
-import ast
+import re
 from pathlib import Path
+from typing import NamedTuple
+
+README = Path(__file__).with_name("README.md")
 
 
-def listing() -> str:
-    """The first two paragraphs of every script in this folder that says how it is run."""
-    paths = sorted(Path(__file__).parent.glob("*.py"))
-    heads = [ast.get_docstring(ast.parse(path.read_text("utf-8"))) or "" for path in paths]
-    runnable = [head.split("\n\n") for head in heads if "\n\npython -m experiments." in head]
-    return "\n\n".join("\n".join(paragraphs[:2]) for paragraphs in runnable)
+class Row(NamedTuple):
+    """A row of the table."""
+
+    name: str  # of the package
+    page: str  # the link behind the name
+    question: str
+    command: str
+
+
+def rows() -> list[Row]:
+    """The table of experiments in README.md, the one list of them that there is."""
+    cells = r"^\| \[(\w+)\]\((.+?)\) \| (.+?) \| `(.+?)` \|"
+    return [Row(*row) for row in re.findall(cells, README.read_text("utf-8"), flags=re.M)]
 
 
 if __name__ == "__main__":
-    print(listing())
-    print("\nEvery command takes --help.")
+    for row in rows():
+        print(f"{row.question}\n{row.command}\n")
+    print("Every command takes --help.")

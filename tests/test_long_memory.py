@@ -10,14 +10,15 @@ from common import assert_close
 
 import gru_jax
 from experiments import long_memory
-from experiments.long_memory import CELLS, Config
-from experiments.long_memory_data import adding, copy, task_of
-from experiments.training import Run
+from experiments.harness.command_line import Run
+from experiments.long_memory import Config
+from experiments.long_memory.data import adding, copy, task_of
+from experiments.long_memory.model import CELLS, answer_loss, gradient_norms, init_model
 
 pytestmark = pytest.mark.usefixtures("jax_defaults")
 
 
-def test_adding():
+def test_adding_marks_one_number_in_each_half_and_sums_them():
     batch = adding(np.random.default_rng(0), 20, 5000)
     numbers, marks = batch.xs[..., 0], batch.xs[..., 1]
     np.testing.assert_array_equal(marks[:10].sum(axis=0), 1)
@@ -31,7 +32,7 @@ def test_adding():
     np.testing.assert_allclose(np.mean((batch.targets - 1) ** 2), baseline, rtol=0.05)
 
 
-def test_copy():
+def test_copy_repeats_the_symbols_after_the_delay():
     batch = copy(np.random.default_rng(0), 7, 50)
     assert batch.xs.shape == (27, 50, 10)
     tokens = batch.xs.argmax(axis=-1)
@@ -53,7 +54,7 @@ def test_the_cells_are_of_equal_size(task):
     counts = {}
     for cell in CELLS:
         batch = task(np.random.default_rng(0), 5, 1)
-        model = long_memory.init_model(jax.random.key(0), cell, batch, 64)
+        model = init_model(jax.random.key(0), cell, batch, 64)
         counts[cell] = sum(leaf.size for leaf in jax.tree.leaves(model.cell))
     assert max(counts.values()) < 1.02 * min(counts.values()), counts
 
@@ -62,7 +63,7 @@ def test_the_cells_are_of_equal_size(task):
 def test_gates_keep_the_state_at_first(cell):
     """With all other weights zero the state decays by a factor of 1 to T steps' memory."""
     batch = adding(np.random.default_rng(0), 50, 1)
-    model = long_memory.init_model(jax.random.key(0), cell, batch, 64)
+    model = init_model(jax.random.key(0), cell, batch, 64)
     params = jax.tree.map(lambda leaf: leaf * (leaf.ndim == 1), model.cell)
     ones = jax.tree.map(jnp.ones_like, gru_jax.zero_state(params))
     kept = jax.tree.leaves(CELLS[cell].step(params, ones, jnp.zeros(2)))[-1]
@@ -72,11 +73,11 @@ def test_gates_keep_the_state_at_first(cell):
 
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("task", ["adding-6", "copy-2"])
-def test_gradient_norms(cell, task):
-    """Against the derivative of the loss as a function of the state at t, run on from there."""
+def test_gradient_norms_are_those_of_the_loss_by_the_state_at_t(cell, task):
+    """The expected ones are of the loss as a function of the state at t, run on from there."""
     generate, length, _ = task_of(task)
     batch = generate(np.random.default_rng(0), length, 2)
-    model = long_memory.init_model(jax.random.key(0), cell, batch, 5)
+    model = init_model(jax.random.key(0), cell, batch, 5)
     step = CELLS[cell].step
     norms = []
     for t in (0, 3, len(batch.xs) - 1):
@@ -93,17 +94,17 @@ def test_gradient_norms(cell, task):
                     lambda past, now, to_come: jnp.concatenate([past, now[None], to_come]),
                     *(before, h, after),
                 )
-                return long_memory.answer_loss(model.head, hs, jnp.asarray(targets))
+                return answer_loss(model.head, hs, jnp.asarray(targets))
 
             leaves = jax.tree.leaves(jax.jit(jax.grad(loss))(h))
             per_row.append(jnp.sqrt(sum(jnp.sum(leaf**2) for leaf in leaves)))
         norms.append(jnp.mean(jnp.stack(per_row)))
-    actual = long_memory.gradient_norms(cell, model, batch)
+    actual = gradient_norms(cell, model, batch)
     assert len(actual) == len(batch.xs)
     assert_close(actual[jnp.array([0, 3, -1])], jnp.stack(norms), rtol=1e-4, atol=1e-7)
 
 
-def test_a_run(tmp_path):
+def test_a_run_learns_records_and_resumes(tmp_path):
     """It learns, leaves a record and a figure, and a resumed run has nothing left to do."""
     config = Config(
         tasks=("adding-4", "copy-2"),

@@ -12,10 +12,15 @@ import pytest
 from common import assert_close
 
 import gru_jax
-from experiments import datasets, recommendation, recommendation_data, training
-from experiments.recommendation_data import NONE, Cases, Data, batch_at, cases_of, pairs_of
-from experiments.recommendation_plot import groups_of, show
-from experiments.recommendation_ranking import (
+from experiments import recommendation
+from experiments.harness.command_line import Run
+from experiments.harness.datasets import DatasetError
+from experiments.recommendation import data as recommendation_data
+from experiments.recommendation import run
+from experiments.recommendation.data import NONE, Cases, Data, batch_at, cases_of, pairs_of
+from experiments.recommendation.model import init_model, logits_of, loss_of, states_of
+from experiments.recommendation.plot import groups_of, show
+from experiments.recommendation.ranking import (
     baselines,
     followers,
     metrics_of,
@@ -38,7 +43,7 @@ def random_histories(count, items=50):
 def load(name):
     try:
         return getattr(recommendation_data, name)()
-    except datasets.DatasetError as error:
+    except DatasetError as error:
         pytest.skip(str(error))
 
 
@@ -53,13 +58,13 @@ def load(name):
         ([0, 0, 1, math.nan, 0, 0], 2, 2),
     ],
 )
-def test_ranks(scores, unseen, all_items):
+def test_ranks_count_what_is_not_below_the_target(scores, unseen, all_items):
     cases = Cases(None, None, None, np.array([[0, 1, NONE]]), np.array([2]))
     ranks = ranks_of(lambda query: query, np.array([scores], np.float32), cases)
     assert (ranks.unseen.tolist(), ranks.all.tolist()) == ([unseen], [all_items])
 
 
-def test_metrics():
+def test_metrics_by_hand():
     ranks = np.array([1, 3, 10, 11, 6])
     discounted = [1, 1 / 2, 1 / math.log2(11), 0, 1 / math.log2(7)]
     expected = {
@@ -80,7 +85,7 @@ def test_the_held_out_items_are_not_trained_on():
     assert pairs.lengths.tolist() == [2, 1, 1]
 
 
-def test_cases():
+def test_cases_hold_each_history_and_its_answer():
     """Each history, read back from the packed rows, and its answer."""
     histories = random_histories(40)
     for held_out in (1, 2):
@@ -148,18 +153,18 @@ def test_states_and_loss_equal_histories_apart():
     """Packed rows with resets are the same as one user after the other."""
     histories = random_histories(9)
     config = recommendation.Config(embedding_size=6, hidden_size=5, dropout=0.0)
-    model = recommendation.init_model(KEY, config, 50)
-    states = recommendation.states_of(model, cases_of(histories, 1, rows=2))
+    model = init_model(config, KEY, 50)
+    states = states_of(model, cases_of(histories, 1, rows=2))
     run = jax.jit(lambda xs: gru_jax.gru_unroll(model.gru, gru_jax.zero_state(model.gru), xs)[1])
     losses = []
     for user, history in enumerate(histories):
         hs = run(model.embedding[np.resize(history, 12)])  # what comes after it does not matter
         assert_close(states[user], hs[len(history) - 2], atol=1e-6)
-        shares = np.asarray(jax.nn.log_softmax(recommendation.logits_of(model, hs)))
+        shares = np.asarray(jax.nn.log_softmax(logits_of(model, hs)))
         losses += [-shares[t, history[t + 1]] for t in range(len(history) - 3)]
     pairs = pairs_of(histories)
     assert len(losses) == len(pairs.inputs)
-    step = jax.jit(lambda h, batch: recommendation.loss_of(model, h, batch, config, KEY))
+    step = jax.jit(lambda h, batch: loss_of(config, model, h, batch, KEY))
     h, total = jnp.ones((1, 5)), 0.0  # the state of an earlier epoch, which is to be forgotten
     for number in range(len(losses)):
         loss, h = step(h, batch_at(number, pairs, 1, 1))
@@ -172,19 +177,13 @@ def test_sampled_loss_estimates_the_whole():
     pairs = pairs_of(random_histories(64))
     batch, h = batch_at(0, pairs, 4, 8), jnp.zeros((4, 5))
     config = recommendation.Config(embedding_size=6, hidden_size=5, dropout=0.0)
-    model = recommendation.init_model(KEY, config, 50)
+    model = init_model(config, KEY, 50)
     model = model._replace(bias=jax.random.normal(KEY, (50,)))
-    whole = recommendation.loss_of(model, h, batch, config, KEY)[0]
+    whole = loss_of(config, model, h, batch, KEY)[0]
     many = dataclasses.replace(config, negatives=20_000)
-    assert_close(recommendation.loss_of(model, h, batch, many, KEY)[0], whole, rtol=5e-3)
+    assert_close(loss_of(many, model, h, batch, KEY)[0], whole, rtol=5e-3)
     unweighted = math.log(20_000 / 49)  # what the loss would be too high by
     assert unweighted > 10 * 5e-3 * whole
-
-
-def test_drop_keeps_the_mean():
-    dropped = recommendation.drop(KEY, jnp.ones(10_000), 0.3)
-    assert set(np.unique(dropped)) == {np.float32(0), np.float32(1 / 0.7)}
-    assert abs(np.mean(dropped) - 1) < 4 * math.sqrt(0.3 / 0.7 / 10_000)
 
 
 def test_what_is_shown_ranks_as_what_is_measured(capsys):
@@ -198,14 +197,14 @@ def test_what_is_shown_ranks_as_what_is_measured(capsys):
         assert f"saw <2> (rank {rank})" in capsys.readouterr().out
 
 
-def test_groups():
+def test_groups_are_of_nearly_equal_size():
     group, bounds = groups_of(np.array([0, 0, 0, 1, 2, 3, 9, 9, 10, 40]))
     assert group.tolist() == [0, 0, 0, 1, 2, 2, 3, 3, 4, 4]
     assert bounds == ["0", "1", "2–3", "9", "10–40"]
     assert groups_of(np.array([7, 7]))[1] == ["7"]
 
 
-def test_ml100k():
+def test_ml100k_has_its_counts_and_hits_of_popularity():
     """Its counts; and popularity's hits as they were counted by hand, without this code."""
     data = load("ml100k")
     assert (len(data.histories), data.items, len(data.titles)) == (943, 1682, 1682)
@@ -218,7 +217,7 @@ def test_ml100k():
     assert np.mean(found.unseen <= 10) == pytest.approx(0.0838, abs=1e-4)
 
 
-def test_beauty():
+def test_beauty_has_its_counts():
     data = load("beauty")
     assert (len(data.histories), data.items) == (22_363, 12_101)
     assert sum(map(len, data.histories)) == 198_502
@@ -255,10 +254,10 @@ def slice_of_films(monkeypatch):
 
 
 def in_folder(folder, **changes):
-    return dataclasses.replace(SMALL, run=training.Run(output=folder, **changes))
+    return dataclasses.replace(SMALL, run=Run(output=folder, **changes))
 
 
-def test_main(slice_of_films, tmp_path, capsys):
+def test_a_run_learns_records_and_resumes(slice_of_films, tmp_path, capsys):
     """It learns, leaves a record and a figure; resumed, it finds the same to the last bit."""
     result = recommendation.main(in_folder(tmp_path))
     losses = [np.mean(entry["training_loss"]) for entry in result.fitted.history]
@@ -286,13 +285,13 @@ def test_main(slice_of_films, tmp_path, capsys):
 def test_recommends_nothing_seen(slice_of_films, capsys):
     """The five best by a plain sort of the items that are not in the history."""
     config = dataclasses.replace(SMALL, seeds=1)
-    model = recommendation.init_model(KEY, config, 120)
+    model = init_model(config, KEY, 120)
     data = slice_of_films._replace(titles=[f"<{item}>" for item in range(120)])
     cases = cases_of(data.histories, 1)
-    recommendation.show(model, cases, data.titles)
+    run.show(model, cases, data.titles)
     lines = [line for line in capsys.readouterr().out.splitlines() if "is recommended" in line]
-    assert len(lines) == recommendation.SHOWN
-    scores = np.asarray(recommendation.logits_of(model, recommendation.states_of(model, cases)))
+    assert len(lines) == run.SHOWN
+    scores = np.asarray(logits_of(model, states_of(model, cases)))
     for user, line in enumerate(lines):
         seen = set(data.histories[user][:-1].tolist())
         best = [item for item in np.argsort(-scores[user]) if item not in seen][:5]

@@ -11,11 +11,16 @@ import numpy as np
 import pytest
 from common import assert_close
 
-from experiments import datasets, sentiment, sentiment_data, sentiment_plot
-from experiments import sentiment_model as models
-from experiments.sentiment_data import PAD, UNKNOWN, Data, Part, words_of
-from experiments.sentiment_model import Batch
-from experiments.training import Run
+from experiments import sentiment
+from experiments.harness.command_line import Run
+from experiments.harness.datasets import DatasetError
+from experiments.harness.tokens import PAD, vocabulary_of
+from experiments.sentiment import data as sentiment_data
+from experiments.sentiment import model as models
+from experiments.sentiment import plot
+from experiments.sentiment.baselines import bag_of_words
+from experiments.sentiment.data import SPECIAL, UNKNOWN, Batch, Data, Part, words_of
+from experiments.sentiment.run import SHOWN, encode
 
 pytestmark = pytest.mark.usefixtures("jax_defaults")
 
@@ -23,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("jax_defaults")
 def load(name):
     try:
         return getattr(sentiment_data, name)()
-    except datasets.DatasetError as error:
+    except DatasetError as error:
         pytest.skip(str(error))
 
 
@@ -39,13 +44,13 @@ def small_batch(rows=7, length=9, words=20):
     return Batch(tokens, rng.integers(0, 3, rows))
 
 
-def test_words():
+def test_words_signs_users_and_addresses_are_split():
     assert words_of("@Ann_1 It's GOOD, see http://t.co/x?y=1 :)") == [
         *("<user>", "it's", "good", ",", "see", "<url>", ":", ")")
     ]
 
 
-def test_tweets():
+def test_tweets_are_in_one_part_each():
     data = load("tweets")
     parts = data[1:]
     names = [
@@ -61,7 +66,7 @@ def test_tweets():
     assert data.classes[data.train.labels[rude]] == "negative"
 
 
-def test_sst2():
+def test_sst2_has_its_published_sizes():
     data = load("sst2")
     assert [len(part.sentences) for part in data[1:]] == [6920, 872, 1821]
     assert [int(part.labels.sum()) for part in data[1:]] == [3610, 444, 909]
@@ -69,13 +74,13 @@ def test_sst2():
     assert data.classes[data.train.labels[0]] == "positive"
 
 
-def test_vocabulary_and_encoding():
+def test_sentences_are_encoded_cut_and_padded():
     sentences = [["a", "b", "a"], ["c", "b"], ["a"]]
-    vocabulary = sentiment_data.vocabulary_of(sentences, 2)
-    assert vocabulary == ["<pad>", "<unknown>", "a", "b"]
-    tokens = sentiment_data.encode([*sentences, ["b"] * 9], vocabulary, 4)
+    vocabulary = vocabulary_of(sentences, special=SPECIAL, at_least=2)
+    batch = encode(Part([*sentences, ["b"] * 9], np.arange(4)), vocabulary, 4)
     expected = [[2, 3, 2, PAD], [UNKNOWN, 3, PAD, PAD], [2, PAD, PAD, PAD], [3, 3, 3, 3]]
-    np.testing.assert_array_equal(tokens, expected)
+    np.testing.assert_array_equal(batch.tokens, expected)
+    np.testing.assert_array_equal(batch.labels, np.arange(4))
 
 
 def test_padding_changes_nothing():
@@ -103,21 +108,20 @@ def test_no_probabilities_are_no_hit():
     assert_close(models.accuracy_of(log_p, np.array([0, 0, 0, 1])), 0.25)
 
 
-def test_a_sentence_without_words():
+def test_a_sentence_without_words_has_finite_logits_and_gradients():
     """It has no mean word, which is no reason for NaN in the others' gradients."""
     model, batch = small_model(), small_batch()
     tokens = np.array(batch.tokens)
     tokens[0] = PAD
     logits = models.logits_of(model, tokens)
     assert_close(logits[1:], models.logits_of(model, batch.tokens)[1:])
-    gradient = jax.jit(jax.grad(models.loss_of), static_argnums=(2, 3))
-    for leaf in jax.tree.leaves(
-        (logits, gradient(model, Batch(tokens, batch.labels), 0.1, 0.1, jax.random.key(0)))
-    ):
+    loss = partial(models.loss_of, rate=0.1, word_rate=0.1)
+    gradients = jax.jit(jax.grad(loss))(model, Batch(tokens, batch.labels), jax.random.key(0))
+    for leaf in jax.tree.leaves((logits, gradients)):
         assert np.all(np.isfinite(leaf))
     sentence = {"words": [], "weights": [], "found": 1, "right": 0}
-    assert sentiment_plot.as_text(sentence, "xy") == "y (is x): "
-    assert sentiment_plot._shares([]) == []
+    assert plot.as_text(sentence, "xy") == "y (is x): "
+    assert plot._shares([]) == []
 
 
 def test_dropout_needs_the_key_and_keeps_the_mean():
@@ -130,7 +134,7 @@ def test_dropout_needs_the_key_and_keeps_the_mean():
     assert not np.allclose(models.classify(model, xs, mask, 0.5, key), plain, atol=0.1)
 
 
-def test_telling_words_are_what_scaling_a_word_does():
+def test_word_attributions_are_what_scaling_a_word_does():
     """Against finite differences of the lead, as one word's vector grows."""
     with jax.enable_x64(True):
         compare_with_differences()
@@ -147,7 +151,7 @@ def compare_with_differences():
         return models.classify(model, xs, tokens != PAD)
 
     words = [["w"] * int(np.sum(row != PAD)) for row in batch.tokens]
-    found = models.telling_words(model, words, batch)
+    found = models.word_attributions(model, words, batch)
     assert len(found) == len(words)
     steps = 1e-6 * np.eye(batch.tokens.shape[1])
     for tokens, label, entry in zip(batch.tokens, batch.labels, found, strict=True):
@@ -162,7 +166,7 @@ def compare_with_differences():
         assert np.all(expected[length:] == 0)
 
 
-def test_bag_of_words_on_what_it_can_and_cannot_tell():
+def test_bag_of_words_is_right_where_a_word_decides():
     rng = np.random.default_rng(0)
 
     def part(count, decides):
@@ -175,18 +179,18 @@ def test_bag_of_words_on_what_it_can_and_cannot_tell():
         return Part(sentences, labels)
 
     for decides in (True, False):
-        accuracy = sentiment.bag_of_words(Data(("-", "+"), *(part(200, decides) for _ in range(3))))
+        accuracy = bag_of_words(Data(("-", "+"), *(part(200, decides) for _ in range(3))))
         assert (accuracy == 1) == decides
         assert accuracy > 0.3
 
 
-def test_the_words_in_a_terminal():
+def test_a_sentence_is_printed_with_its_three_greatest_weights():
     sentence = {"words": list("abcde"), "weights": [3, -9, 2, 1, 0], "found": 1, "right": 0}
-    assert sentiment_plot.as_text(sentence, "xy") == "y (is x): [a] b [c] [d] e"
-    assert sentiment_plot.as_text(sentence | {"right": 1}, "xy").startswith("y (right): ")
+    assert plot.as_text(sentence, "xy") == "y (is x): [a] b [c] [d] e"
+    assert plot.as_text(sentence | {"right": 1}, "xy").startswith("y (right): ")
 
 
-def test_a_run(tmp_path, monkeypatch, capsys):
+def test_a_run_learns_records_and_resumes(tmp_path, monkeypatch, capsys):
     """It learns, leaves a record and figures, and a resumed run ends at the same numbers."""
     data = load("tweets")
     few = Data(
@@ -212,9 +216,9 @@ def test_a_run(tmp_path, monkeypatch, capsys):
     record = json.loads((tmp_path / "sentiment-default.json").read_text())
     assert record["results"]["accuracy"] == result.accuracy
     assert len(set(result.accuracy)) == 2
-    assert record["results"]["accuracy_together"] == result.together > 0.4
+    assert record["results"]["ensemble_accuracy"] == result.ensemble_accuracy > 0.4
     assert record["results"]["baselines"].keys() == {"most frequent class", "bag of words"}
-    assert len(record["results"]["words"]) == sentiment.SHOWN
+    assert len(record["results"]["words"]) == SHOWN
     for suffix in (".png", ".words.png"):
         assert (tmp_path / f"sentiment-default{suffix}").stat().st_size > 10_000
     assert "test accuracy" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""Spoken digits: the data's parts, joining, decoders beside brute force, streams, a small run."""
+"""Spoken digits: the data's parts, joining, decoders against brute force, streams, a small run."""
 
 import dataclasses
 import itertools
@@ -14,8 +14,13 @@ import pytest
 from common import assert_close
 
 import gru_jax
-from experiments import datasets, speech, speech_data, speech_decode, speech_model, training
-from experiments.speech_data import Distortion, Part, join
+from experiments import speech
+from experiments.harness.command_line import Run
+from experiments.harness.datasets import DatasetError
+from experiments.speech import data as speech_data
+from experiments.speech import decode
+from experiments.speech import model as models
+from experiments.speech.data import STRINGS, Distortion, Part, batch_at, join
 
 pytestmark = pytest.mark.usefixtures("jax_defaults")
 
@@ -37,7 +42,7 @@ SMALL = speech.Config(
 def data():
     try:
         return speech_data.spoken_digits()
-    except datasets.DatasetError as error:
+    except DatasetError as error:
         pytest.skip(str(error))
 
 
@@ -53,13 +58,13 @@ def first_of(part, count):
 def few(data, monkeypatch):
     """A few recordings, and few strings of them."""
     parts = speech_data.Data(*(first_of(part, 4) for part in data))
-    monkeypatch.setattr(speech, "spoken_digits", lambda: parts)
-    monkeypatch.setattr(speech, "VALIDATED", 12)
-    monkeypatch.setattr(speech, "TESTED", 15)
+    monkeypatch.setattr(speech_data, "spoken_digits", lambda: parts)
+    monkeypatch.setitem(STRINGS, "validation", 12)
+    monkeypatch.setitem(STRINGS, "test", 15)
     return parts
 
 
-def test_parts(data):
+def test_parts_share_no_recording(data):
     for part, count in zip(data, (200, 50, 50), strict=True):
         np.testing.assert_array_equal(np.bincount(part.digits), np.full(10, count))
         np.testing.assert_array_equal(part.starts[1:], np.cumsum(part.lengths)[:-1])
@@ -101,7 +106,7 @@ def test_join_speeds_up_what_is_too_long():
     np.testing.assert_array_equal(batch.xs[:, 1], PART.frames[:3])
 
 
-def test_join_distorts():
+def test_join_distorts_within_the_given_limits():
     """Speeds within the range; one offset for a whole recording; only between its own frames."""
     part = PART._replace(frames=np.repeat(np.float32([[1], [2], [4]]) * np.ones(13), LENGTHS, 0))
     rng, lengths, offsets = np.random.default_rng(0), [], []
@@ -122,11 +127,11 @@ def test_join_distorts():
 
 
 def test_batches_are_functions_of_the_step(data):
-    one, two, other = (speech.batch_at(step, "connected", data.train, SMALL) for step in (3, 3, 4))
+    one, two, other = (batch_at(SMALL, "connected", step, data.train) for step in (3, 3, 4))
     jax.tree.map(np.testing.assert_array_equal, one, two)
     assert not np.array_equal(one.labels, other.labels)
     sizes = np.sum(
-        [speech.batch_at(s, "connected", data.train, SMALL).labels > 0 for s in range(20)], axis=-1
+        [batch_at(SMALL, "connected", s, data.train).labels > 0 for s in range(20)], axis=-1
     )
     assert set(sizes.ravel()) == {3, 4, 5, 6, 7}
 
@@ -139,7 +144,7 @@ def spelt(path):
 def test_greedy_by_hand():
     paths = np.array([[0, 2, 2, 0, 2, 1, 1, 0], [1, 1, 1, 1, 2, 2, 3, 3], [0] * 8])
     mask = np.arange(8) < np.array([8, 6, 8])[:, None]
-    labels = speech_decode.greedy(jnp.asarray(np.eye(4)[paths.T]), jnp.asarray(mask.T))
+    labels = decode.greedy(jnp.asarray(np.eye(4)[paths.T]), jnp.asarray(mask.T))
     expected = [[2, 2, 1, 0, 0, 0, 0, 0], [1, 2, 0, 0, 0, 0, 0, 0], [0] * 8]
     np.testing.assert_array_equal(labels, expected)
 
@@ -153,7 +158,7 @@ def test_prefix_beam_sums_over_all_paths(frames):
     for path in itertools.product(range(3), repeat=frames):
         sums[spelt(path)] += np.exp(sum(log_p[t, label] for t, label in enumerate(path)))
     width = len(sums) + 3
-    beam = speech_decode.prefix_beam(jnp.asarray(logits), jnp.arange(6) < frames, width, 5)
+    beam = decode.prefix_beam(jnp.asarray(logits), jnp.arange(6) < frames, width, 5)
     total = np.asarray(jnp.exp(jnp.logaddexp(beam.blank, beam.label)))
     found = {
         tuple(int(label) for label in prefix if label): p
@@ -171,8 +176,8 @@ def test_prefix_beam_beats_the_best_path():
     """Two frames of .6 blank and .4 label: the path of blanks is best, but 1 is likelier: .64."""
     logits = jnp.log(jnp.array([[0.6, 0.4], [0.6, 0.4]]))
     mask = jnp.ones(2, bool)
-    assert not speech_decode.greedy(logits, mask).any()
-    beam = speech_decode.prefix_beam(logits, mask, 2, 2)
+    assert not decode.greedy(logits, mask).any()
+    beam = decode.prefix_beam(logits, mask, 2, 2)
     np.testing.assert_array_equal(beam.prefixes[0], [1, 0])
     assert_close(jnp.exp(jnp.logaddexp(beam.blank[0], beam.label[0])), 0.64)
 
@@ -180,7 +185,7 @@ def test_prefix_beam_beats_the_best_path():
 def test_prefix_beam_gives_what_the_loss_gives():
     rng = np.random.default_rng(0)
     logits = jnp.asarray(3 * rng.normal(size=(12, 4)), jnp.float32)
-    beam = speech_decode.prefix_beam(logits, jnp.arange(12) < 9, 400, 8)
+    beam = decode.prefix_beam(logits, jnp.arange(12) < 9, 400, 8)
     labels = beam.prefixes[:1]
     assert labels.any()
     loss = optax.ctc_loss(
@@ -192,38 +197,38 @@ def test_prefix_beam_gives_what_the_loss_gives():
 def test_word_error_by_hand():
     """One digit replaced, one left out, one too many, of eight that were said."""
     labels = np.array([[2, 3, 4, 0], [10, 1, 0, 0], [5, 5, 6, 0]])
-    said = speech_decode.words_of(labels)
+    said = decode.words_of(labels)
     assert said == ["1 2 3", "9 0", "4 4 5"]
-    errors = speech_decode.word_error(said, ["1 7 3", "9 0 0", "4 5"])
+    errors = decode.word_error(said, ["1 7 3", "9 0 0", "4 5"])
     assert errors["rate"] == pytest.approx(3 / 8)
     counts = {name: errors[name] for name in ("words", "substituted", "deleted", "inserted")}
     assert counts == {"words": 8, "substituted": 1, "deleted": 1, "inserted": 1}
 
 
 def test_loss_ignores_padding():
-    model = speech_model.init_model(jax.random.key(0), "connected", (6,))
-    loss = jax.jit(lambda batch: speech_model.loss_of("connected", model, batch))
+    model = models.init_model(jax.random.key(0), "connected", (6,))
+    loss = jax.jit(lambda batch: models.loss_of("connected", model, batch))
     strings = [np.array([1, 2, 1]), np.array([0, 1])]
     both, *alone = (loss(join(PART, part)) for part in (strings, strings[:1], strings[1:]))
     assert_close(both, (3 * alone[0] + 2 * alone[1]) / 5, rtol=1e-5)
 
 
 def test_dropout_between_the_layers_of_one_layer_is_refused():
-    model = speech_model.init_model(jax.random.key(0), "connected", (6,))
+    model = models.init_model(jax.random.key(0), "connected", (6,))
     batch = join(PART, [np.array([0, 1])])
     with pytest.raises(ValueError, match="must be 0 with a single layer"):
-        speech_model.loss_of("connected", model, batch, 0.3, jax.random.key(1))
+        models.loss_of("connected", model, batch, 0.3, jax.random.key(1))
 
 
 def test_padding_may_hold_anything():
     """What lies behind a recording's end reaches neither the loss nor its gradient."""
     for task, sizes in (("isolated", (6,)), ("connected", (6, 5))):
-        model = speech_model.init_model(jax.random.key(0), task, sizes)
+        model = models.init_model(jax.random.key(0), task, sizes)
         batch = join(PART, [np.array([1]), np.array([0])])
         behind = np.arange(len(batch.xs))[:, None] >= batch.lengths
         spoilt = batch._replace(xs=np.where(behind[..., None], np.nan, batch.xs))
         found, expected = (
-            jax.jit(jax.value_and_grad(lambda m, b, task=task: speech_model.loss_of(task, m, b)))(
+            jax.jit(jax.value_and_grad(lambda m, b, task=task: models.loss_of(task, m, b)))(
                 model, each
             )
             for each in (spoilt, batch)
@@ -233,22 +238,22 @@ def test_padding_may_hold_anything():
 
 def test_a_stream_equals_the_whole(data):
     """Frame by frame within 1e-5 of the whole pass, and the same digits as the greedy decoder."""
-    model = speech_model.init_model(jax.random.key(1), "connected", (32, 32))
+    model = models.init_model(jax.random.key(1), "connected", (32, 32))
     model = model._replace(head=dataclasses.replace(model.head, w=8 * model.head.w))
     batch = join(data.test, [np.array([0, 60, 120, 180])])
-    whole = jax.jit(speech_model.connected_logits)(model, batch)[:, 0]
-    hs = tuple(map(gru_jax.zero_state, model.stack.layers))
+    whole = jax.jit(models.connected_logits)(model, batch)[:, 0]
+    hs = gru_jax.zero_state(model.stack)
     for t, x in enumerate(batch.xs[:, 0]):
-        hs, logits = speech_model.listen(model, hs, x)
+        hs, logits = models.listen(model, hs, x)
         assert_close(logits, whole[t], atol=1e-5, rtol=1e-5)
-    digits = [digit for _, digit in speech_model.heard(model, batch.xs[:, 0])]
-    labels = speech_decode.greedy(whole, speech_model.mask_of(batch)[:, 0])
+    digits = [digit for _, digit in models.heard(model, batch.xs[:, 0])]
+    labels = decode.greedy(whole, models.mask_of(batch)[:, 0])
     assert len(digits) > 3
     assert digits == [int(label) - 1 for label in labels if label]
 
 
-def test_main(few, tmp_path, capsys, monkeypatch):
-    config = dataclasses.replace(SMALL, run=training.Run(output=tmp_path))
+def test_a_run_learns_records_and_resumes(few, tmp_path, capsys, monkeypatch):
+    config = dataclasses.replace(SMALL, run=Run(output=tmp_path))
     result = speech.main(config)
     for task, fitted in result.fitted.items():
         losses = [np.mean(entry["validation_loss"]) for entry in fitted.history]
@@ -267,22 +272,21 @@ def test_main(few, tmp_path, capsys, monkeypatch):
     for name in ("isolated", "connected", "posteriors"):
         assert (tmp_path / f"speech-default.{name}.png").stat().st_size > 5000
     printed = capsys.readouterr().out
-    for line in ("said ", "prefix beam: ", f"{np.mean(isolated['accuracy']):.4f} ±"):
+    for line in ("said ", "prefix beam: ", f"{100 * np.mean(isolated['accuracy']):.2f} ±"):
         assert line in printed
 
     # A run that was killed ten updates before its end goes on to the same bits.
     folder = tmp_path / "speech-default.checkpoints" / "isolated"
     steps = [int(path.name) for path in folder.iterdir() if path.name.isdigit()]
     shutil.rmtree(folder / str(max(steps)))
-    batch_at, drawn = speech.batch_at, []
+    drawn = []
 
-    def recorded(step, task, *arguments):
+    def recorded(config, task, step, train):
         drawn.append((task, step))
-        return batch_at(step, task, *arguments)
+        return batch_at(config, task, step, train)
 
-    monkeypatch.setattr(speech, "batch_at", recorded)
-    run = training.Run(output=tmp_path, resume=True)
-    resumed = speech.main(dataclasses.replace(config, run=run))
+    monkeypatch.setattr(speech_data, "batch_at", recorded)
+    resumed = speech.main(dataclasses.replace(config, run=Run(output=tmp_path, resume=True)))
     assert drawn == [("isolated", step) for step in range(30, 40)]
     for task, fitted in result.fitted.items():
         jax.tree.map(np.testing.assert_array_equal, resumed.fitted[task].params, fitted.params)

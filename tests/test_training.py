@@ -1,6 +1,5 @@
 """The training loop that the experiments share: learning, stopping, and surviving a kill."""
 
-import json
 import math
 import os
 import signal
@@ -8,9 +7,8 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Literal
 
 import chex
 import jax
@@ -20,7 +18,9 @@ import optax
 import pytest
 
 import gru_jax
-from experiments import checkpoints, datasets, records, training
+from experiments.harness import checkpoints, training
+from experiments.harness.command_line import Run
+from experiments.harness.training import TrainingConfig
 
 pytestmark = pytest.mark.usefixtures("jax_defaults")
 STEPS = 40
@@ -45,11 +45,12 @@ def init(key):
     return gru_jax.init_gru(key, 5, 5)
 
 
-def fit(folder, *, key=None, params=None, carry=None, resume=False, **changes):
-    arguments = {
-        "batch_at": batch_at,
-        "evaluate": evaluate,
-        "key": jax.random.key(1) if key is None else key,
+CONFIG_FIELDS = {each.name for each in fields(TrainingConfig)}
+
+
+def fit(folder, **changes):
+    """`training.fit` with those of its arguments and of its configuration's fields changed."""
+    settings = {
         "optimiser": optax.adam(1e-2),
         "steps": STEPS,
         "evaluate_every": 10,
@@ -57,15 +58,23 @@ def fit(folder, *, key=None, params=None, carry=None, resume=False, **changes):
         "items_per_step": 24,
         "unit": "frames",
         "folder": Path(folder),
-        "resume": resume,
+        "resume": False,
         "settings": {"size": 5, "path": [1, 2]},
     }
-    params = init(jax.random.key(0)) if params is None else params
-    carry = jnp.zeros((4, 5)) if carry is None else carry
-    return training.fit(loss, params, carry, **(arguments | changes))
+    arguments = {
+        "key": jax.random.key(1),
+        "params": init(jax.random.key(0)),
+        "loss": loss,
+        "batch_at": batch_at,
+        "evaluate": evaluate,
+        "carry": jnp.zeros((4, 5)),
+    }
+    for name, value in changes.items():
+        (settings if name in CONFIG_FIELDS else arguments)[name] = value
+    return training.fit(TrainingConfig(**settings), **arguments)
 
 
-def test_learns_and_keeps_the_best(tmp_path):
+def test_learns_and_keeps_the_best_parameters(tmp_path):
     fitted = fit(tmp_path)
     steps = [entry["step"] for entry in fitted.history]
     losses = [entry["validation_loss"] for entry in fitted.history]
@@ -77,7 +86,7 @@ def test_learns_and_keeps_the_best(tmp_path):
     assert seconds == sorted(seconds)
 
 
-def test_equals_a_plain_loop(tmp_path):
+def test_fit_equals_a_plain_loop(tmp_path):
     """Scanned, jitted updates in calls of five equal updates one by one."""
     fitted = fit(tmp_path, evaluate_every=STEPS)
     params, carry, optimiser = init(jax.random.key(0)), jnp.zeros((4, 5)), optax.adam(1e-2)
@@ -91,21 +100,20 @@ def test_equals_a_plain_loop(tmp_path):
     chex.assert_trees_all_close(fitted.params, params, rtol=1e-4, atol=1e-5)
 
 
-def test_seeds_side_by_side_equal_seeds_apart(tmp_path):
+def test_seeds_in_parallel_equal_each_seed_alone(tmp_path):
     init_keys, keys = jax.random.split(jax.random.key(5), (2, 3))
-    together = fit(tmp_path, key=keys, params=jax.vmap(init)(init_keys), carry=jnp.zeros((3, 4, 5)))
-    assert together.loss.shape == (3,)
+    parallel = fit(tmp_path, key=keys, params=jax.vmap(init)(init_keys), carry=jnp.zeros((3, 4, 5)))
+    assert parallel.loss.shape == (3,)
     for i in range(3):
         alone = fit(tmp_path / str(i), key=keys[i], params=init(init_keys[i]))
-        mine = jax.tree.map(lambda leaf, i=i: leaf[i], together.params)
+        mine = jax.tree.map(lambda leaf, i=i: leaf[i], parallel.params)
         chex.assert_trees_all_close(mine, alone.params, rtol=1e-4, atol=1e-5)
-        assert [entry["validation_loss"][i] for entry in together.history] == pytest.approx(
+        assert [entry["validation_loss"][i] for entry in parallel.history] == pytest.approx(
             [entry["validation_loss"] for entry in alone.history], rel=1e-4
         )
 
 
-def test_stops_early(tmp_path):
-    """Without progress, after `patience` evaluations beyond the best one."""
+def test_stops_after_patience_evaluations_without_progress(tmp_path):
     fitted = fit(tmp_path, optimiser=optax.sgd(0.0), patience=2, steps=10 * STEPS)
     assert [entry["step"] for entry in fitted.history] == [10, 20, 30]
 
@@ -137,7 +145,7 @@ def test_refuses_an_interval_that_no_call_ends_at(tmp_path):
         fit(tmp_path, evaluate_every=7)
 
 
-def test_says_so_when_it_diverges(tmp_path):
+def test_a_diverging_run_raises(tmp_path):
     with pytest.raises(FloatingPointError, match="within steps 0 to 5: try a lower learning rate"):
         fit(tmp_path, optimiser=optax.sgd(np.inf))
 
@@ -216,76 +224,6 @@ def test_killed_runs_resume_bit_identically(tmp_path):
     ]
 
 
-@dataclass(frozen=True)
-class Config:
-    preset: Literal["default", "full"] = "default"
-    size: int = 1
-    rate: float = 0.5
-
-
-PRESETS = {"default": Config(), "full": Config("full", size=9)}
-
-
-@pytest.mark.parametrize(
-    ("arguments", "expected"),
-    [
-        ([], Config()),
-        (["--preset", "full"], Config("full", 9)),
-        (["--preset=full", "--rate", "0.1"], Config("full", 9, 0.1)),
-        (["--size", "3"], Config(size=3)),
-    ],
-)
-def test_command_line(arguments, expected):
-    assert training.parse(PRESETS, arguments) == expected
-
-
-@pytest.mark.parametrize("arguments", [["--preset", "huge"], ["--size", "x"], ["--colour", "red"]])
-def test_command_line_refusals(arguments, capsys):
-    with pytest.raises(SystemExit):
-        training.parse(PRESETS, arguments)
-    assert arguments[0] in capsys.readouterr().err
-
-
-def test_missing_data_ends_in_one_sentence(monkeypatch):
-    def main(config):
-        raise datasets.DatasetError(f"no data of size {config.size}")
-
-    monkeypatch.setattr(sys, "argv", ["experiment", "--size", "4"])
-    with pytest.raises(SystemExit, match=r"^no data of size 4$"):
-        training.launch(main, PRESETS)
-
-
-def test_record_and_plot(tmp_path):
-    fitted = fit(tmp_path / "checkpoints", steps=20)
-    surroundings = records.surroundings()
-    assert surroundings["jax"] == jax.__version__
-    path = tmp_path / "a" / "run.json"
-    records.write_record(path, Config(), surroundings, fitted, {"accuracy": 0.5})
-    record = json.loads(path.read_text())
-    assert record["settings"] == {"preset": "default", "size": 1, "rate": 0.5}
-    assert record["results"] == {"accuracy": 0.5}
-    assert record["history"] == fitted.history
-    assert record["surroundings"] == surroundings
-    records.plot_losses(tmp_path / "a" / "run.png", "run", fitted, {"chance": 1.0}, "loss")
-    assert (tmp_path / "a" / "run.png").read_bytes().startswith(b"\x89PNG")
-    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["run.json", "run.png"]
-
-
-def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
-    path = tmp_path / "run.json"
-    path.write_text("old")
-
-    def write_text(*_, **__):
-        raise OSError("No space left on device")
-
-    monkeypatch.setattr(Path, "write_text", write_text)
-    with pytest.raises(OSError, match="No space left"):
-        records.write_record(path, Config(), {}, training.Fitted(None, jnp.zeros(()), []), {})
-    monkeypatch.undo()
-    assert [p.name for p in tmp_path.iterdir()] == ["run.json"]
-    assert path.read_text() == "old"
-
-
 def test_adam_rises_falls_clips_and_decays():
     """A constant gradient moves a parameter by the rate, whatever its size."""
     optimiser = training.adam(0.1, 40)
@@ -308,3 +246,31 @@ def test_adam_rises_falls_clips_and_decays():
     for _ in range(2):  # the first has a rate of zero
         updates, state = decaying.update(jnp.zeros(2), state, jnp.array([2.0, -4.0]))
     np.testing.assert_allclose(updates, [-0.05, 0.1], rtol=1e-5)
+
+
+def test_a_model_without_carry_trains_with_seeds_and_resumes(tmp_path):
+    def no_carry(params, carry, xs, key):
+        return loss(params, jnp.zeros((4, 5)), xs, key)[0], carry
+
+    keys = jax.random.split(jax.random.key(0), 2)
+    arguments = {"loss": no_carry, "carry": (), "key": keys, "params": jax.vmap(init)(keys)}
+    whole = fit(tmp_path / "whole", steps=20, **arguments)
+    fit(tmp_path / "parts", steps=10, **arguments)
+    resumed = fit(tmp_path / "parts", steps=20, resume=True, **arguments)
+    chex.assert_trees_all_equal(resumed.params, whole.params)
+
+
+@dataclass(frozen=True)
+class Settings:
+    size: int = 3
+    evaluate_every: int = 10
+    run: Run = field(default_factory=Run)
+
+
+def test_a_training_configuration_is_taken_from_an_experiments(tmp_path):
+    config = Settings(run=Run(tmp_path, resume=True))
+    rest = {"steps": 7, "optimiser": optax.sgd(0.1), "items_per_step": 1, "unit": "words"}
+    found = TrainingConfig.of(config, "a.checkpoints", **rest)
+    assert (found.folder, found.resume) == (tmp_path / "a.checkpoints", True)
+    assert (found.evaluate_every, found.steps, found.unit) == (10, 7, "words")
+    assert found.settings == {"size": 3, "evaluate_every": 10}

@@ -1,0 +1,38 @@
+"""The workloads, the settings of a run, and the presets."""
+
+from dataclasses import dataclass, field
+
+from experiments.benchmark.timing import Mode, Shape
+from experiments.harness.command_line import Run, RunOptions
+
+WORKLOADS = {
+    "rl": Shape(128, 64, 64, 128),
+    "mid": Shape(256, 32, 128, 256),
+    "one": Shape(1000, 1, 64, 256),
+    "big": Shape(128, 64, 512, 512),
+    "long": Shape(8192, 4, 64, 64),
+}
+MODES: tuple[Mode, ...] = ("train", "forward")
+
+
+@dataclass(frozen=True)
+class Config:
+    """What is timed."""
+
+    preset: str = "default"
+    """The defaults of everything else: "default" is the published benchmark, "quick" a glance."""
+    workloads: tuple[str, ...] = tuple(WORKLOADS)
+    """Which of rl, mid, one, big, long."""
+    rounds: int = 20
+    """How often each implementation runs."""
+    cores: int = 2
+    """The process is pinned to this many cores; "gru_jax devices" has a CPU device for each."""
+    tables: bool = True
+    """Also how the time grows with T, B and H, what memory training takes, and bfloat16."""
+    run: RunOptions = field(default_factory=Run)
+
+
+PRESETS = {
+    "default": Config(),
+    "quick": Config(preset="quick", workloads=("rl", "one"), rounds=5, tables=False),
+}

@@ -1,0 +1,82 @@
+"""Times every implementation in turns, in one process.
+
+Each round runs every implementation once, in random order; reported are minimum and
+median over the rounds, and the ratio of medians to the fastest peer of the same workload and mode.
+"forward" gives all states; "train" the gradients of a weighted sum of all states with respect to
+all weights and the inputs. Compilation is timed separately.
+"""
+
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from experiments.benchmark import studies
+from experiments.benchmark.config import MODES, WORKLOADS, Config
+from experiments.benchmark.ours import OURS
+from experiments.benchmark.peers import PEERS
+from experiments.benchmark.report import (
+    markdown,
+    markdown_memory,
+    markdown_precision,
+    plot,
+    table,
+)
+from experiments.benchmark.timing import pin_to_cores, timed
+from experiments.harness import records
+
+PACKAGES = ("flax", "dm-haiku", "equinox", "keras", "torch", "onnxruntime", "numpy")
+
+
+def main(config: Config) -> dict[str, Any]:
+    """Times everything; writes a record and a figure.
+
+    Args:
+      config: what is timed.
+
+    Returns:
+      The results as they stand in the record.
+    """
+    pin_to_cores(config.cores)
+    environment = records.environment() | installed(PACKAGES)
+    jax.block_until_ready(jax.jit(jnp.sin)(1.0))  # JAX's own start-up is not compile time
+    everything = {**OURS, **PEERS}
+    results: dict[str, Any] = {"workloads": {}}
+    for name in config.workloads:
+        shape = WORKLOADS[name]
+        results["workloads"][name] = {"shape": shape._asdict()}
+        for mode in MODES:
+            entries = timed(f"{name} {mode}", shape, mode, everything, config.rounds)
+            results["workloads"][name][mode] = {k: v._asdict() for k, v in entries.items()}
+            print(table(f"{name} {mode}", entries))
+    if config.tables:
+        results["sweep"] = studies.sweep(rounds=5)
+        results["memory"] = studies.memory()
+        results["precision"] = studies.precision(config.rounds)
+    path = config.run.output / f"benchmark-{config.preset}.json"
+    record = records.write_record(path, config, environment, results)
+    plot(path.with_suffix(".png"), results)
+    print(*summary(record).values(), sep="\n")
+    return results
+
+
+def summary(record: Mapping[str, Any]) -> dict[str, str]:
+    """The tables of a record that README.md shows."""
+    results = record["results"]
+    tables = {"times": markdown(results["workloads"])}
+    if record["settings"]["tables"]:
+        tables["memory"] = markdown_memory(results["memory"])
+        tables["precision"] = markdown_precision(results["precision"])
+    return tables
+
+
+def installed(packages: Iterable[str]) -> dict[str, str]:
+    """The versions of those packages that are there."""
+    found = {}
+    for package in packages:
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found

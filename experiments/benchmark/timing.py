@@ -1,0 +1,136 @@
+"""Timing implementations of one function in turns, in one process."""
+
+import gc
+import os
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+Mode = Literal["forward", "train"]
+
+
+class Shape(NamedTuple):
+    """The sizes of one workload."""
+
+    steps: int
+    batch: int
+    inputs: int
+    hidden: int
+
+
+class Ready(NamedTuple):
+    """An implementation ready to be timed."""
+
+    call: Callable[[], object]  # one run, finished when it returns
+    compile_seconds: float | None = None
+    temporary_bytes: int | None = None
+
+
+class Entry(NamedTuple):
+    """One implementation's result on one workload."""
+
+    median_ms: float
+    min_ms: float
+    ratio: float  # of medians, to the fastest peer
+    compile_seconds: float | None
+    temporary_bytes: int | None
+
+
+class UnsupportedError(Exception):
+    """An implementation that cannot run this workload here; its message says why."""
+
+
+Apply = Callable[[Any, jax.Array], jax.Array]
+"""`(weights, xs) -> hs`, in the implementation's own layout."""
+Implementation = Callable[[Shape, Mode], Ready]
+
+
+def draw(*shape: int) -> np.ndarray:
+    """The same normal numbers for every implementation."""
+    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
+
+
+def compiled(
+    apply: Apply, weights: Any, xs: jax.Array, out_weights: jax.Array, mode: Mode
+) -> Ready:
+    """Compiles the forward pass, or the gradient with respect to the weights and the inputs."""
+
+    def loss(weights: Any, xs: jax.Array, out_weights: jax.Array) -> jax.Array:
+        return jnp.sum(apply(weights, xs) * out_weights)
+
+    def forward(weights: Any, xs: jax.Array, out_weights: jax.Array) -> jax.Array:
+        return apply(weights, xs)
+
+    function = forward if mode == "forward" else jax.value_and_grad(loss, argnums=(0, 1))
+    start = time.perf_counter()
+    program = jax.jit(function).lower(weights, xs, out_weights).compile()
+    seconds = time.perf_counter() - start
+    return Ready(
+        lambda: jax.block_until_ready(program(weights, xs, out_weights)),
+        seconds,
+        temporary_bytes(program),
+    )
+
+
+def temporary_bytes(program: Any) -> int:
+    """The memory that a compiled program needs besides its arguments and results."""
+    size: int = program.memory_analysis().temp_size_in_bytes
+    return size
+
+
+def on_jax(make: Callable[[Shape], tuple[Any, Apply]], shape: Shape, mode: Mode) -> Ready:
+    """A time-major implementation on one device."""
+    weights, apply = make(shape)
+    xs = jnp.asarray(draw(shape.steps, shape.batch, shape.inputs))
+    out_weights = jnp.asarray(draw(shape.steps, shape.batch, shape.hidden))
+    return compiled(apply, weights, xs, out_weights, mode)
+
+
+def pin_to_cores(cores: int) -> None:
+    """Binds the process, and those it starts, to some of its cores."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
+
+
+def timed(
+    title: str, shape: Shape, mode: Mode, implementations: Mapping[str, Implementation], rounds: int
+) -> dict[str, Entry]:
+    """Compiles all implementations, then runs each once per round, in random order."""
+    ready: dict[str, Ready] = {}
+    for name, make in tqdm(implementations.items(), f"{title}: compiling", leave=False):
+        try:
+            ready[name] = make(shape, mode)
+        except (ImportError, UnsupportedError) as reason:
+            tqdm.write(f"{title}: {name} is skipped: {reason}")
+    for each in ready.values():
+        each.call()
+    names = list(ready)
+    times: dict[str, list[float]] = {name: [] for name in names}
+    shuffler = np.random.default_rng(0)
+    for _ in tqdm(range(rounds), f"{title}: rounds", leave=False):
+        # in another order each time: some libraries' idle threads spin on into their successor's
+        for name in shuffler.permutation(names):
+            start = time.perf_counter()
+            ready[name].call()
+            times[name].append(1e3 * (time.perf_counter() - start))
+    medians = {name: float(np.median(times[name])) for name in names}
+    foreign = [medians[name] for name in names if not name.startswith("gru_jax")]
+    fastest = min(foreign, default=float("nan"))
+    entries = {
+        name: Entry(
+            medians[name],
+            min(times[name]),
+            medians[name] / fastest,
+            ready[name].compile_seconds,
+            ready[name].temporary_bytes,
+        )
+        for name in names
+    }
+    ready.clear()
+    gc.collect()
+    return entries

