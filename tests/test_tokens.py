@@ -34,6 +34,11 @@ def test_unknown_symbols_have_the_number_of_unknown_or_are_refused():
         vocabulary_of(["aab"]).encode("bxa")
 
 
+def test_special_symbols_in_the_data_are_refused():
+    with pytest.raises(ValueError, match=r"the sequences have \['<end>'\]"):
+        vocabulary_of([["a", "<end>"]], special=("<pad>", "<end>"))
+
+
 def test_rows_are_padded_and_cut():
     rows = [np.array([1, 2, 3]), np.array([4]), np.array([], np.int32)]
     tokens = padded(rows, 2)

@@ -58,7 +58,7 @@ def markdown_memory(memory: Mapping[str, Mapping[str, int]]) -> str:
 
 
 def markdown_precision(precision: Mapping[str, Mapping[str, float]]) -> str:
-    """The README's table: bfloat16 beside float32."""
+    """The README's table: bfloat16 compared with float32."""
     lines = [
         "| workload | float32, ms | bfloat16, ms | largest error of hs | of dW_h, relative |",
         "|---|---|---|---|---|",

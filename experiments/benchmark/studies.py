@@ -66,7 +66,7 @@ def memory() -> dict[str, dict[str, int]]:
 
 
 def precision(rounds: int) -> dict[str, dict[str, float]]:
-    """bfloat16 weights and inputs with a float32 state, beside float32 throughout."""
+    """bfloat16 weights and inputs with a float32 state, compared with float32 throughout."""
     makes = {name: partial(ours, dtype=name) for name in DTYPES}
     results: dict[str, dict[str, float]] = {}
     for workload in ("rl", "big"):

@@ -53,10 +53,15 @@ def vocabulary_of(
       sequences: texts, or sequences of words.
       special: symbols of no sequence, such as "<pad>" and "<unknown>".
       at_least: how often a symbol must occur.
+
+    Raises:
+      ValueError: a special symbol occurs in a sequence.
     """
     counts: Counter[str] = Counter()
     for sequence in sequences:
         counts.update(sequence)
+    if clash := [symbol for symbol in special if symbol in counts]:
+        raise ValueError(f"the sequences have {clash}, but these symbols are special.")
     ordered = sorted(counts, key=lambda symbol: (-counts[symbol], symbol))
     return Vocabulary((*special, *(s for s in ordered if counts[s] >= at_least)))
 

@@ -123,7 +123,7 @@ def fit(
       loss: `(params, carry, batch, key) -> (loss, carry)`.
       batch_at: the batch of a step, a pytree of NumPy arrays, from the step's number.
       evaluate: `params -> loss`, the number whose minimum is sought; jitted here.
-      carry: what goes from step to step beside the parameters, such as recurrent states.
+      carry: what goes from step to step besides the parameters, such as recurrent states.
 
     Returns:
       The best parameters, their loss, and the history of the evaluations.

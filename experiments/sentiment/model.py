@@ -70,7 +70,7 @@ def loss_of(
 
 def log_p_of(model: Model, tokens: np.ndarray) -> jax.Array:
     """Log probabilities `[N, C]` of the classes of many sentences `[N, T]`."""
-    blocks = -(-len(tokens) // 512)  # in turn, for all at once would need much memory
+    blocks = -(-len(tokens) // 512)  # in turn, because all at once would need much memory
     short = blocks * 512 - len(tokens)
     padded = jnp.pad(tokens, [(0, short), (0, 0)], constant_values=UNKNOWN)
     blocks_of = padded.reshape(blocks, 512, -1)

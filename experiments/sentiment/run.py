@@ -1,4 +1,4 @@
-"""Trains the classifier, tests it beside its baselines, and attributes its choices to words."""
+"""Trains the classifier, compares it with baselines, and attributes its choices to words."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -75,7 +75,7 @@ def train(config: Config, parts: Mapping[str, Batch], words: int, classes: int) 
 
 
 def main(config: Config) -> Result:
-    """Trains, tests beside the baselines, weighs words; writes a record and two figures."""
+    """Trains, tests, compares with baselines; writes a record and two figures."""
     environment = records.environment()
     corpus = data.load(config.dataset)
     vocabulary = vocabulary_of(corpus.train.sentences, special=SPECIAL, at_least=config.at_least)

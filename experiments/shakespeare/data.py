@@ -94,9 +94,9 @@ def plain_text(markdown: str) -> str:
 
 
 def batch_at(step: int, tokens: np.ndarray, length: int, size: int, seed: int) -> Batch:
-    """The chunk of an update: `length` characters of `size` streams that share out the text.
+    """The chunk of an update: `length` characters of each stream.
 
-    The streams of each epoch begin at other places.
+    The text is cut into `size` streams, in each epoch at other places.
     """
     stream_length = len(tokens) // size
     if stream_length < length:
@@ -116,7 +116,7 @@ class Streams(NamedTuple):
 
     inputs: np.ndarray  # [chunks, T, streams]
     targets: np.ndarray  # the characters after the inputs
-    real: np.ndarray  # False where a stream is filled up behind the text's end
+    real: np.ndarray  # False where a stream is padded after the text's end
 
 
 def streams_of(tokens: np.ndarray, stream_length: int, chunk_length: int) -> Streams:

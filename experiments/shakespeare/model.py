@@ -1,6 +1,7 @@
 """A language model: characters to vectors, GRU layers, logits of the next character.
 
-Arrays are time-major: T steps of B streams. V characters, E numbers for each, H states per layer.
+Arrays are time-major: T steps of B streams. There are V characters, embeddings of size E, and H
+units in each layer.
 """
 
 import dataclasses

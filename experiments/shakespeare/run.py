@@ -104,6 +104,8 @@ def report(config: Config, environment: Mapping[str, str], result: Result) -> No
 def summary(record: Mapping[str, Any]) -> dict[str, str]:
     """The numbers of a record that README.md shows, in nats per character."""
     results = record["results"]
-    numbers = {"validation": results["validation_loss"], **results["baselines"]}
-    bits = {"validation, bits": f"{results['validation_bits_per_character']:.3f}"}
-    return bits | {name: f"{value:.4f}" for name, value in numbers.items()}
+    return {
+        "validation": f"{results['validation_loss']:.4f}",
+        "in bits": f"{results['validation_bits_per_character']:.3f}",
+        **{name: f"{loss:.4f}" for name, loss in results["baselines"].items()},
+    }

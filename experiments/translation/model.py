@@ -50,9 +50,7 @@ def init_model(
     keys = jax.random.split(key, 8)
     return Model(
         source_embedding=0.1 * jax.random.normal(keys[0], (sources, embedding)),
-        encoder=gru_jax.init_gru_stack(
-            keys[1], embedding, (hidden,) * layers, bidirectional=True
-        ),
+        encoder=gru_jax.init_gru_stack(keys[1], embedding, (hidden,) * layers, bidirectional=True),
         bridge=gru_jax.init_readout(keys[2], 2 * hidden, hidden),
         target_embedding=0.1 * jax.random.normal(keys[3], (targets, embedding)),
         lower=gru_jax.init_gru(keys[4], embedding, hidden),
