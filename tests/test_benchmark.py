@@ -1,5 +1,6 @@
 """The benchmark runs, skips by name what it cannot run, and counts right. No claim about time."""
 
+import dataclasses
 import json
 import sys
 
@@ -14,6 +15,7 @@ from experiments.benchmark.peers import PEERS
 from experiments.benchmark.timing import Shape, UnsupportedError
 from experiments.harness.command_line import Run
 from experiments.harness.records import cores
+from gru_jax.recurrence.cpu import Tuning
 
 CORES = cores()
 TINY = Shape(steps=6, batch=2 * CORES, inputs=3, hidden=5)  # divisible among the devices
@@ -41,6 +43,7 @@ def test_a_run_leaves_a_record_and_a_figure(tiny, tmp_path, monkeypatch, capsys)
     assert record["results"] == results
     assert record["settings"] == {
         "preset": "test",
+        "compare": "libraries",
         "workloads": ["tiny"],
         "rounds": 3,
         "cores": 2,
@@ -60,6 +63,18 @@ def test_a_run_leaves_a_record_and_a_figure(tiny, tmp_path, monkeypatch, capsys)
             assert 0 < entry["min_ms"] <= entry["median_ms"]
         ratios = [entry["ratio"] for name, entry in entries.items() if name not in OURS]
         assert min(ratios) == 1
+
+
+def test_tuning_is_compared_item_by_item(tiny, tmp_path, capsys):
+    output = Run(output=tmp_path)
+    config = dataclasses.replace(
+        benchmark.PRESETS["tuning"], workloads=("tiny",), rounds=2, run=output
+    )
+    entries = benchmark.main(config)["workloads"]["tiny"]["train"]
+    names = {"gru_jax", "without all", *(f"without {item}" for item in Tuning._fields)}
+    assert set(entries) == names
+    table = capsys.readouterr().out
+    assert all(f"| {name} |" in table for name in names - {"gru_jax"})
 
 
 def test_sweep_memory_and_precision_are_measured(monkeypatch):

@@ -213,7 +213,7 @@ def test_benchmark_page_shows_the_record(name):
 
 
 def test_benchmark_page_names_its_environment():
-    environment = RECORD.get("environment") or RECORD["surroundings"]
+    environment = RECORD["environment"]
     (line,) = [line for line in BENCHMARK.splitlines() if "results/benchmark-default.json)" in line]
     for value in (environment["date"][:10], environment["machine"], f"JAX {environment['jax']}"):
         assert value in line

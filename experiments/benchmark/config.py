@@ -1,6 +1,7 @@
 """The workloads, the settings of a run, and the presets."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from experiments.benchmark.timing import Mode, Shape
 from experiments.harness.command_line import Run, RunOptions
@@ -21,6 +22,8 @@ class Config:
 
     preset: str = "default"
     """The defaults of everything else: "default" is the published benchmark, "quick" a glance."""
+    compare: Literal["libraries", "tuning"] = "libraries"
+    """The libraries; or ours without each item of its tuning for XLA on CPU."""
     workloads: tuple[str, ...] = tuple(WORKLOADS)
     """Which of rl, mid, one, big, long."""
     rounds: int = 20
@@ -35,4 +38,5 @@ class Config:
 PRESETS = {
     "default": Config(),
     "quick": Config(preset="quick", workloads=("rl", "one"), rounds=5, tables=False),
+    "tuning": Config(preset="tuning", compare="tuning", tables=False),
 }

@@ -26,6 +26,7 @@ from experiments.benchmark.report import (
     table,
 )
 from experiments.benchmark.timing import pin_to_cores, timed
+from experiments.benchmark.tuning import TUNING, markdown_tuning
 from experiments.harness import records
 
 PACKAGES = ("flax", "dm-haiku", "equinox", "keras", "torch", "onnxruntime", "numpy")
@@ -43,7 +44,7 @@ def main(config: Config) -> dict[str, Any]:
     pin_to_cores(config.cores)
     environment = records.environment() | installed(PACKAGES)
     jax.block_until_ready(jax.jit(jnp.sin)(1.0))  # JAX's own start-up is not compile time
-    everything = {**OURS, **PEERS}
+    everything = TUNING if config.compare == "tuning" else {**OURS, **PEERS}
     results: dict[str, Any] = {"workloads": {}}
     for name in config.workloads:
         shape = WORKLOADS[name]
@@ -58,15 +59,18 @@ def main(config: Config) -> dict[str, Any]:
         results["precision"] = studies.precision(config.rounds)
     path = config.run.output / f"benchmark-{config.preset}.json"
     record = records.write_record(path, config, environment, results)
-    plot(path.with_suffix(".png"), results)
+    if config.compare == "libraries":
+        plot(path.with_suffix(".png"), results)
     print(*summary(record).values(), sep="\n")
     return results
 
 
 def summary(record: Mapping[str, Any]) -> dict[str, str]:
-    """The tables of a record that README.md shows."""
+    """The tables of a record that the page shows."""
     results = record["results"]
-    tables = {"times": markdown(results["workloads"])}
+    if record["settings"].get("compare") == "tuning":
+        return {"tuning": markdown_tuning(results["workloads"])}
+    tables = {"times": markdown(results["workloads"], [*OURS, *PEERS])}
     if record["settings"]["tables"]:
         tables["memory"] = markdown_memory(results["memory"])
         tables["precision"] = markdown_precision(results["precision"])

@@ -1,7 +1,7 @@
 """The scan tuned for XLA on CPU.
 
 Each item of `Tuning` was measured with JAX 0.10.2 and is shown by
-`python -m experiments.benchmark --tuning`, which switches it off.
+`python -m experiments.benchmark --preset tuning`, which switches it off.
 """
 
 from typing import Any, NamedTuple

@@ -66,7 +66,7 @@ def fast_unroll(
     return result
 
 
-@partial(jax.jit, static_argnums=0, inline=True)  # calls outside a jit compile once, too
+@partial(jax.jit, static_argnums=0)  # calls outside a jit compile once, too
 def _unroll(
     static: tuple[Cell, Options], params: Any, constants: Constants, h0: Any, inputs: Any
 ) -> tuple[Any, Any]:
