@@ -36,8 +36,29 @@ def random_flags(seed=0, *, steps=T, batch=(B,), probability=0.5):
     return jnp.asarray(np.random.default_rng(seed).random((steps, *batch)) < probability)
 
 
+def randomised(tree, seed=0):
+    """The same structure with normal numbers throughout, biases too."""
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(
+        lambda leaf: jnp.asarray(rng.normal(size=leaf.shape) / np.sqrt(H), leaf.dtype), tree
+    )
+
+
 def as_float64(tree):
     return jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), tree)
+
+
+def weighted_sum(tree):
+    """A sum that weighs every number of a pytree, JAX's or NumPy's, differently.
+
+    No error of one can cancel that of another.
+    """
+
+    def total(leaf):
+        weights = np.sin(np.arange(leaf.size)).reshape(leaf.shape).astype(leaf.dtype)
+        return (weights * leaf).sum()
+
+    return sum(map(total, jax.tree.leaves(tree)))
 
 
 def assert_close(actual, expected, **tolerances):
