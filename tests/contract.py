@@ -162,7 +162,8 @@ def random_keywords(names, h0, xs):
     steps, batch = xs.shape[0], xs.shape[1:-1]
     rng = np.random.default_rng(7)
     mask = rng.random((steps, *batch)) < 0.7
-    mask[:, batch[0] - 1 if batch else steps :] = False
+    if batch:
+        mask[:, -1] = False
     h = jax.tree.leaves(h0)[0]
 
     def normal(leaf, first=0):

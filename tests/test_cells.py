@@ -1,214 +1,51 @@
-"""The related cells: NumPy oracles, PyTorch where it is there, and the twins of minGRU."""
+"""Cells beside the GRU: special cases, PyTorch, LSTM states, layer normalisation, minGRU.
 
-from functools import partial
+What every cell must do is in test_contract*.py.
+"""
 
-import chex
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import oracle
 import pytest
-from common import B, H, I, T, as_float64, assert_close, random_flags, random_inputs
-from oracle import sigmoid
+from common import H, I, as_float64, assert_close
+from contract import CELLS, random_problem
 
 import gru_jax
 
 
-def randomised(params, seed=0):
-    """The same structure with normal numbers throughout, biases too."""
-    rng = np.random.default_rng(seed)
-    return jax.tree.map(
-        lambda leaf: jnp.asarray(rng.normal(size=leaf.shape) / np.sqrt(H), leaf.dtype), params
-    )
-
-
-def normal(a, epsilon):
-    return (a - a.mean(-1, keepdims=True)) / np.sqrt(a.var(-1, keepdims=True) + epsilon)
-
-
-def rnn(p, h, x):
-    return np.tanh(x @ p.w_x + h @ p.w_h + p.b)
-
-
-def lstm(p, state, x):
-    i, f, g, o = np.split(x @ p.w_x + state.h @ p.w_h + p.b, 4, axis=-1)
-    c = sigmoid(f) * state.c + sigmoid(i) * np.tanh(g)
-    return gru_jax.LSTMState(sigmoid(o) * np.tanh(c), c)
-
-
-def mgu(p, h, x):
-    f = sigmoid(x @ p.w_x[:, :H] + h @ p.w_h[:, :H] + p.b[:H])
-    n = np.tanh(x @ p.w_x[:, H:] + (f * h) @ p.w_h[:, H:] + p.b[H:])
-    return (1 - f) * h + f * n
-
-
-def layer_norm_gru_apart(p, h, x):
-    a = normal(x @ p.w_x, 1e-5) * p.gain + p.b
-    u = normal(h @ p.w_h, 1e-5) * p.gain_h + p.b_h
-    z, r = sigmoid(a[..., :H] + u[..., :H]), sigmoid(a[..., H:-H] + u[..., H:-H])
-    n = np.tanh(a[..., -H:] + r * u[..., -H:])
-    return (1 - z) * h + z * n
-
-
-def layer_norm_gru_together(p, h, x):
-    a = normal(x @ p.w_x + h @ p.w_h, 1e-3) * p.gain + p.b
-    z, r = sigmoid(a[..., :H]), sigmoid(a[..., H:-H])
-    return (1 - z) * h + z * np.tanh(r * a[..., -H:])
-
-
-def min_gru(p, h, x):
-    a = x @ p.w_x + p.b
-    z = sigmoid(a[..., :H])
-    return (1 - z) * h + z * a[..., H:]
-
-
-CELLS = {
-    "rnn": (gru_jax.init_rnn, gru_jax.rnn_step, rnn),
-    "lstm": (gru_jax.init_lstm, gru_jax.lstm_step, lstm),
-    "mgu": (gru_jax.init_mgu, gru_jax.mgu_step, mgu),
-    "layer_norm_gru apart": (
-        gru_jax.init_layer_norm_gru,
-        gru_jax.layer_norm_gru_step,
-        layer_norm_gru_apart,
-    ),
-    "layer_norm_gru together": (
-        partial(gru_jax.init_layer_norm_gru, norm="together"),
-        gru_jax.layer_norm_gru_step,
-        layer_norm_gru_together,
-    ),
-    "min_gru": (gru_jax.init_min_gru, gru_jax.min_gru_step, min_gru),
-}
-ALL = pytest.mark.parametrize("name", CELLS)
-
-
-def problem(name):
-    init, step, oracle = CELLS[name]
-    params = randomised(init(jax.random.key(0), I, H))
-    h0 = randomised(gru_jax.zero_state(params, (B,)), seed=1)
-    return params, step, oracle, h0, random_inputs()[1]
-
-
-@ALL
-def test_oracle(name):
-    params, step, oracle, h, xs = problem(name)
-    wide, wide_h, wide_xs = as_float64((params, h, xs))
-    for x, wide_x in zip(xs, wide_xs, strict=True):
-        h, wide_h = jax.jit(step)(params, h, x), oracle(wide, wide_h, wide_x)
-        assert_close(h, wide_h)
-
-
-@ALL
-def test_unroll_and_the_stack_run_it(name):
-    params, step, _, h0, xs = problem(name)
-    mask, resets = random_flags(1), random_flags(2)
-    h_last, hs = gru_jax.unroll(step, params, h0, xs, mask=mask, resets=resets)
-    stack = gru_jax.GRUStack((params,))
-    (stack_last,), ys = gru_jax.gru_stack_unroll(
-        stack, (h0,), xs, mask=mask, resets=resets, step=step
-    )
-    assert_close((stack_last, ys), (h_last, jax.tree.leaves(hs)[0]), rtol=0, atol=0)
-    (streamed,), _ = gru_jax.gru_stack_step(stack, (h0,), xs[0], step=step)
-    assert_close(streamed, step(params, h0, xs[0]), rtol=0, atol=0)
-
-
-@ALL
-def test_layers_in_both_directions(name):
-    init, step, _ = CELLS[name]
-    stack = gru_jax.init_gru_stack(jax.random.key(0), I, (7, 6), bidirectional=True, init=init)
-    h_lasts, ys = gru_jax.gru_stack_unroll(
-        stack, None, random_inputs()[1], step=step, dropout=0.5, key=jax.random.key(1)
-    )
-    assert ys.shape == (T, B, 12)
-    chex.assert_trees_all_equal_shapes_and_dtypes(h_lasts, gru_jax.zero_state(stack, (B,)))
-
-
-@ALL
-def test_gradients_are_finite_and_not_zero(name):
-    params, step, _, h0, xs = problem(name)
-    gradient = jax.grad(
-        lambda p: sum(map(jnp.sum, jax.tree.leaves(gru_jax.unroll(step, p, h0, xs)[1])))
-    )(params)
-    for leaf in jax.tree.leaves(gradient):
-        assert jnp.all(jnp.isfinite(leaf))
-        assert jnp.any(leaf != 0)
-
-
-@ALL
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda h, x: (h, x[:, :2]), "x has shape"),
-        (lambda h, x: (jax.tree.map(lambda leaf: leaf[:, :2], h), x), "has shape"),
-        (lambda h, x: (h, x.astype(jnp.bfloat16)), "x is bfloat16"),
-        (lambda h, x: (jax.tree.map(lambda leaf: leaf[:2], h), x), "has shape"),
-    ],
-)
-def test_refusals(name, change, message):
-    params, step, _, h0, xs = problem(name)
-    with pytest.raises(ValueError, match=message):
-        step(params, *change(h0, xs[0]))
-
-
-@ALL
-def test_wrong_parameters_are_refused(name):
-    params, step, _, h0, xs = problem(name)
-    broken = jax.tree.map(lambda leaf: leaf[..., :-1], params)
-    with pytest.raises(ValueError, match=r"params\.w_. has shape"):
-        step(broken, h0, xs[0])
-
-
-def test_initialisation():
+def test_initial_biases_and_gains():
     params = gru_jax.init_lstm(jax.random.key(0), I, H)
     np.testing.assert_array_equal(params.b, np.repeat([0, 1, 0, 0], H))
-    for w in jnp.split(params.w_h, 4, axis=1):
-        assert_close(w.T @ w, jnp.eye(H), atol=1e-5)
+    for init in (gru_jax.init_rnn, gru_jax.init_mgu, gru_jax.init_min_gru):
+        assert not np.any(init(jax.random.key(0), I, H).b)
+    apart = gru_jax.init_layer_norm_gru(jax.random.key(0), I, H)
+    np.testing.assert_array_equal(apart.gain, np.ones(3 * H))
+    np.testing.assert_array_equal(apart.gain_h, np.ones(3 * H))
+    assert not np.any(apart.b)
+    assert not np.any(apart.b_h)
     together = gru_jax.init_layer_norm_gru(jax.random.key(0), I, H, norm="together")
     np.testing.assert_array_equal(together.b, np.repeat([-1, 0, 0], H))
     assert together.gain_h is None
 
 
-def test_mgu_is_the_gru_with_one_gate():
-    params, step, _, h0, xs = problem("mgu")
+def test_mgu_matches_gru_with_equal_gates():
+    params, h0, xs = random_problem("mgu")
     f, n = slice(0, H), slice(H, None)
 
     def tied(array):
         return jnp.concatenate([array[..., f], array[..., f], array[..., n]], axis=-1)
 
     gru = gru_jax.GRUParams(tied(params.w_x), tied(params.w_h), tied(params.b))
-    assert_close(step(params, h0, xs[0]), gru_jax.gru_step(gru, h0, xs[0]))
-
-
-@pytest.mark.parametrize("reverse", [False, True])
-@pytest.mark.parametrize("flags", ["", "mask", "resets", "mask resets"])
-def test_min_gru_twins(flags, reverse):
-    """The associative scan gives the loop's values and gradients."""
-    params, step, _, h0, xs = problem("min_gru")
-    keywords = {name: random_flags(seed) for seed, name in enumerate(flags.split())}
-
-    def loss(run, params, h0, xs):
-        h_last, hs = run(params, h0, xs, **keywords, reverse=reverse)
-        weights = jnp.sin(jnp.arange(hs.size, dtype=hs.dtype).reshape(hs.shape))
-        return jnp.sum(weights * hs) + jnp.sum(h_last**2), (h_last, hs)
-
-    actual, expected = (
-        jax.jit(jax.value_and_grad(partial(loss, run), argnums=(0, 1, 2), has_aux=True))(
-            params, h0, xs
-        )
-        for run in (gru_jax.min_gru_unroll, partial(gru_jax.unroll, step))
-    )
-    assert_close(actual, expected, rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize("steps", [0, 1])
-def test_min_gru_of_short_sequences(steps):
-    params, step, _, h0, xs = problem("min_gru")
-    actual = gru_jax.min_gru_unroll(params, h0, xs[:steps])
-    assert_close(actual, gru_jax.unroll(step, params, h0, xs[:steps]))
+    assert_close(gru_jax.mgu_step(params, h0, xs[0]), gru_jax.gru_step(gru, h0, xs[0]))
 
 
 @pytest.mark.parametrize("kind", ["rnn", "lstm"])
-def test_pytorch(kind):
+def test_outputs_match_pytorch(kind):
     torch = pytest.importorskip("torch")
-    params, step, _, h0, xs = problem(kind)
+    params, h0, xs = random_problem(kind)
     module = {"rnn": torch.nn.RNN, "lstm": torch.nn.LSTM}[kind](I, H)
     arrays = {
         "weight_ih_l0": params.w_x.T,
@@ -220,5 +57,50 @@ def test_pytorch(kind):
     states = tuple(torch.tensor(np.asarray(leaf))[None] for leaf in jax.tree.leaves(h0))
     with torch.no_grad():
         expected, _ = module(torch.tensor(np.asarray(xs)), states if kind == "lstm" else states[0])
-    _, hs = gru_jax.unroll(step, params, h0, xs)
+    _, hs = gru_jax.unroll(CELLS[kind].step, params, h0, xs)
     assert_close(jax.tree.leaves(hs)[0], expected.numpy())
+
+
+@pytest.mark.parametrize("state", [(jnp.ones((4, H)),) * 2, [jnp.ones((4, H))] * 2, None])
+def test_lstm_raises_without_an_lstm_state(state):
+    params, _, xs = random_problem("lstm")
+    with pytest.raises(ValueError, match=r"state is .*, but must be an LSTMState\(h, c\)"):
+        gru_jax.lstm_step(params, state, xs[0])
+
+
+def oracle_of_layer_norm(params, h, x):
+    """One step of a batch in NumPy."""
+    arguments = as_float64((params, h, x[None]))
+    return oracle.unroll(oracle.layer_norm_gru_step, *arguments)[0]
+
+
+@pytest.mark.parametrize("norm", ["apart", "together"])
+@pytest.mark.parametrize("mean", [0, 100, 10_000])
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float16])
+def test_layer_norm_with_a_large_mean(norm, mean, dtype):
+    """The first feature adds a constant to all gates, which the normalisation takes away again."""
+    params, h, xs = random_problem(f"layer_norm_gru {norm}")
+    w_x = params.w_x.at[0].add(mean)
+    params = dataclasses.replace(params, w_x=w_x)
+    params, h, x = jax.tree.map(lambda leaf: leaf.astype(dtype), (params, h, xs[0]))
+    # What float32 rounds away of the constant, 1e4 · 2^-24 · 10, is lost for every method.
+    tolerance = (3e-6 if dtype == jnp.float32 else 4e-3) + mean * 1e-6
+    actual = gru_jax.layer_norm_gru_step(params, h, x)
+    assert_close(actual, oracle_of_layer_norm(params, h, x), atol=tolerance, rtol=0)
+
+
+def test_layer_norm_of_large_inputs_in_float16():
+    """Their squares and their products with the weights overflow; what is normalised does not."""
+    params, h, xs = random_problem("layer_norm_gru apart", dtype=jnp.float16)
+    x = xs[0] * jnp.float16(20_000)
+    actual = gru_jax.layer_norm_gru_step(params, h, x)
+    assert_close(actual, oracle_of_layer_norm(params, h, x), atol=4e-3, rtol=0)
+
+
+def test_float16_overflow_of_min_gru_stays_in_its_episode():
+    params = gru_jax.MinGRUParams(jnp.full((1, 2), 10, jnp.float16), jnp.zeros(2, jnp.float16))
+    xs = jnp.array([[0.1], [6e4], [0.1], [0.1]], jnp.float16)
+    resets = jnp.array([False, False, True, False])
+    _, hs = gru_jax.min_gru_unroll(params, jnp.zeros(1, jnp.float16), xs, resets=resets)
+    assert not jnp.isfinite(hs[1, 0])
+    assert_close(hs[2:], gru_jax.min_gru_unroll(params, None, xs[2:])[1])

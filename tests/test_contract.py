@@ -201,9 +201,56 @@ FLAGS = jnp.ones((T, B), bool)
         ({"xs": jnp.zeros(())}, "xs has "),
         ({"xs": "text"}, "xs is a str, but must be an array"),
         ({"reset_state": jnp.zeros(H)}, "reset_state is given, but resets is None"),
+        ({"params": None}, "params is None, but must be"),
     ],
 )
 def test_wrong_arguments_raise(name, keywords, message):
     run, arrays = problem(name)
     with pytest.raises(ValueError, match=message):
         run(**(arrays | keywords))
+
+
+@each_implementation("unroll")
+def test_unrolling_by_less_than_a_step_raises(name):
+    run, arrays = problem(name)
+    with pytest.raises(ValueError, match="unroll is 0, but must be at least 1"):
+        run(**arrays, unroll=0)
+
+
+@each_implementation()
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda h: h[..., :1], r"h0? has shape \(4, 1\), but must have \(4, 7\)"),
+        (lambda h: h[0], r"h0? has shape \(7,\), but must have \(4, 7\)"),
+        (lambda h: h.astype(int), "is int32, but must be float32"),
+    ],
+)
+def test_wrong_states_raise(name, change, message):
+    run, arrays = problem(name)
+    wrong = jax.tree.map(change, arrays["h0"])
+    with pytest.raises(ValueError, match=message):
+        run(**(arrays | {"h0": wrong}))
+
+
+@each_implementation("reset_state")
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda h: h[0, :3], r"reset_state has shape \(3,\), but must have \(7,\) = \(H,\) or"),
+        (lambda h: h[:1], r"reset_state has shape \(1, 7\), but must have"),
+        (lambda h: h.astype(int), "reset_state is int32, but must be float32 like the state"),
+        (lambda h: (h, h, h), r"reset_state is a \w+, but must be a pytree like the state"),
+    ],
+)
+def test_wrong_reset_states_raise(name, change, message):
+    run, arrays = problem(name, "resets reset_states")
+    wrong = jax.tree.map(change, arrays["reset_state"])
+    with pytest.raises(ValueError, match=message):
+        run(**(arrays | {"reset_state": wrong}))
+
+
+@each_implementation()
+def test_numpy_arguments(name):
+    run, arrays = problem(name)
+    assert_close(run(**jax.tree.map(np.asarray, arrays)), run(**arrays))

@@ -1,4 +1,4 @@
-"""`sequence_mask`: every integer dtype, and refusals."""
+"""`sequence_mask`: values, shapes, every integer dtype, and what raises."""
 
 import jax
 import jax.numpy as jnp
@@ -15,26 +15,36 @@ def counts(lengths, max_length):
     return np.sum(gru_jax.sequence_mask(lengths, max_length), axis=0).tolist()
 
 
+def test_values():
+    np.testing.assert_array_equal(
+        gru_jax.sequence_mask(np.array([[0, 1], [3, 9]]), 3),
+        [
+            [[False, True], [True, True]],
+            [[False, False], [True, True]],
+            [[False, False], [True, True]],
+        ],
+    )
+
+
 @pytest.mark.parametrize("dtype", INTEGERS)
 @pytest.mark.parametrize("make", [np.asarray, jnp.asarray], ids=["numpy", "jax"])
-def test_step_numbers_do_not_wrap_in_the_dtype_of_the_lengths(dtype, make):
-    """T is beyond what one byte counts to, the lengths are not."""
+def test_more_steps_than_the_dtype_of_the_lengths_counts(dtype, make):
     assert counts(make(np.array([100, 1, 0], dtype)), 300) == [100, 1, 0]
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.uint32, np.uint64, np.int16, np.int64])
-def test_lengths_near_the_end_of_their_dtype(dtype):
+def test_largest_lengths_of_a_dtype(dtype):
     assert counts(np.array([200, 255, 0], dtype), 300) == [200, 255, 0]
     most = np.iinfo(dtype).max
     assert counts(np.array([most, 3], dtype), 300) == [min(most, 300), 3]
 
 
 @pytest.mark.parametrize("dtype", [ml_dtypes.int4, ml_dtypes.uint4])
-def test_four_bits(dtype):
+def test_four_bit_lengths(dtype):
     assert counts(jnp.array([7, 0, 3], dtype), 30) == [7, 0, 3]
 
 
-def test_lengths_that_would_wrap_without_x64():
+def test_lengths_beyond_int32():
     assert counts(np.array([2**32 + 1, 2**31, 5]), 9) == [9, 9, 5]
     with jax.enable_x64(True):
         assert counts(jnp.array([2**32 + 1, 2**31, 5]), 9) == [9, 9, 5]
@@ -70,6 +80,6 @@ def test_shapes():
         ([1], None, "max_length is None, but must be a Python integer"),
     ],
 )
-def test_refusals(lengths, max_length, message):
+def test_wrong_arguments_raise(lengths, max_length, message):
     with pytest.raises(ValueError, match=message):
         gru_jax.sequence_mask(lengths, max_length)

@@ -4,7 +4,6 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 from common import B, H, I, T, assert_close, random_flags, random_inputs, random_params
 from jax.experimental import checkify, jet
@@ -322,27 +321,3 @@ def test_what_a_step_captures_may_change():
     for one, zero in zip(ones, zeros, strict=True):
         assert jnp.any(one != 0)
         assert not jnp.any(zero)
-
-
-def test_parameters_that_are_no_arrays_reach_the_step():
-    """As the activation of an Equinox layer does."""
-    h0, xs = random_inputs()
-
-    def step(params, h, x):
-        gru, activation = params
-        return activation(gru_jax.gru_step(gru, h, x))
-
-    for _ in range(2):
-        h, _ = gru_jax.unroll(step, (GRU, jnp.tanh), h0, xs[:1])
-        assert_close(h, jnp.tanh(gru_jax.gru_step(GRU, h0, xs[0])))
-
-
-@pytest.mark.parametrize("returned", [lambda h: h[None], lambda h: (h, h), lambda h: h > 0])
-def test_a_step_that_returns_no_state_is_named(returned):
-    with pytest.raises(ValueError, match=r"step returned .*, but must return a state like the"):
-        gru_jax.unroll(lambda p, h, x: returned(h), GRU, *random_inputs())
-
-
-def test_numpy_arguments():
-    arrays = jax.tree.map(np.asarray, (GRU, *random_inputs()))
-    assert_close(gru_jax.gru_unroll(*arrays), gru_jax.gru_unroll(GRU, *random_inputs()))
