@@ -55,7 +55,8 @@ def weighted_sum(tree):
     """
 
     def total(leaf):
-        weights = np.sin(np.arange(leaf.size)).reshape(leaf.shape).astype(leaf.dtype)
+        numpy = jnp if isinstance(leaf, jax.Array) else np
+        weights = numpy.sin(numpy.arange(leaf.size, dtype=leaf.dtype)).reshape(leaf.shape)
         return (weights * leaf).sum()
 
     return sum(map(total, jax.tree.leaves(tree)))
