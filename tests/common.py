@@ -36,6 +36,24 @@ def random_flags(seed=0, *, steps=T, batch=(B,), probability=0.5):
     return jnp.asarray(np.random.default_rng(seed).random((steps, *batch)) < probability)
 
 
+def random_stack(reset="before", bidirectional=True, sizes=(7, 6), inputs=I):
+    """A stack, no bias zero, and a first state for each layer."""
+    layers, h0s = [], []
+    rng = np.random.default_rng(0)
+    for i, hidden in enumerate(sizes):
+        params = [
+            random_params(2 * i + j, reset=reset, inputs=inputs, hidden=hidden)
+            for j in range(1 + bidirectional)
+        ]
+        states = [
+            jnp.asarray(rng.normal(size=(B, hidden)), jnp.float32) for _ in range(1 + bidirectional)
+        ]
+        layers.append(gru_jax.Bidirectional(*params) if bidirectional else params[0])
+        h0s.append(gru_jax.Bidirectional(*states) if bidirectional else states[0])
+        inputs = hidden * (1 + bidirectional)
+    return gru_jax.GRUStack(tuple(layers)), tuple(h0s)
+
+
 def randomised(tree, seed=0):
     """The same structure with normal numbers throughout, biases too."""
     rng = np.random.default_rng(seed)

@@ -171,10 +171,34 @@ def test_nothing_crosses_a_reset(name, reverse):
             assert_close((states, d_xs), (expected[0], expected[2]), atol=1e-5, rtol=1e-5)
 
 
+@each_implementation("reset_state")
+@BOTH_DIRECTIONS
+def test_gradient_of_the_reset_state_ignores_other_rows(name, reverse):
+    """NaN in row 1 reaches the gradient of no other."""
+    run, arrays = problem(name, "reset_state")
+    steps, rows = [1, 2, 0 if reverse else T - 1], [0, 0, 1]
+    resets = jnp.zeros((T, B), bool).at[jnp.array(steps), jnp.array(rows)].set(True)
+
+    @jax.jit
+    def gradient(xs):
+        def loss(reset_state):
+            hs = run(
+                **(arrays | {"xs": xs, "resets": resets, "reset_state": reset_state}),
+                reverse=reverse,
+            )[1]
+            return weighted_sum(jax.tree.map(lambda hs: jnp.delete(hs, 1, axis=1), hs))
+
+        return jax.grad(loss)(arrays["reset_state"])
+
+    expected = gradient(arrays["xs"])
+    assert any(map(np.any, jax.tree.leaves(expected)))
+    assert_close(gradient(arrays["xs"].at[2, 1].set(jnp.nan)), expected, atol=1e-5)
+
+
 @each_implementation()
-@pytest.mark.parametrize("steps", [T, 0])
-def test_first_state_of_none_is_zeros(name, steps):
-    run, arrays = problem(name, steps=steps)
+@pytest.mark.parametrize(("steps", "batch"), [(T, (B,)), (0, (B,)), (T, ())])
+def test_first_state_of_none_is_zeros(name, steps, batch):
+    run, arrays = problem(name, steps=steps, batch=batch)
     zeros = jax.tree.map(jnp.zeros_like, arrays["h0"])
     actual, expected = (run(arrays["params"], h0, arrays["xs"]) for h0 in (None, zeros))
     assert_close(actual, expected, rtol=0, atol=0)

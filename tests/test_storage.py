@@ -1,4 +1,4 @@
-"""Checkpoints of our classes: orbax, Flax' msgpack, pickles; each into the right class only."""
+"""Checkpoints of parameters and states: orbax, safetensors, Flax' msgpack, pickle."""
 
 import copy
 import pickle
@@ -9,15 +9,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from common import H, I, assert_close, random_params
-from test_cells import CELLS
+from common import H, I, assert_close, random_params, random_stack
+from contract import CELLS
 
 import gru_jax
 
 
-def everything():
-    params = [init(jax.random.key(0), I, H) for init, *_ in CELLS.values()]
-    params += [random_params(reset=reset, bias=b) for reset in ("before", "after") for b in (0, 1)]
+def all_classes():
+    params = [cell.init(jax.random.key(0), I, H) for cell in CELLS.values()]
+    params += [random_params(reset=reset, bias=False) for reset in ("before", "after")]
     params.append(gru_jax.init_readout(jax.random.key(0), I, H))
     params.append(gru_jax.init_gru_stack(jax.random.key(0), I, (H, 4), bidirectional=True))
     params.append(gru_jax.LSTMState(jnp.ones(H), jnp.zeros(H)))
@@ -57,8 +57,8 @@ def test_orbax_restores_into_the_same_norm_only(norm, tmp_path):
             checkpointer.restore(tmp_path / "gru", other)
 
 
-def test_only_after_has_a_leaf_for_its_bias():
-    """The names of a checkpoint's leaves tell the two resets apart, without biases too."""
+def test_names_of_leaves_differ_between_resets():
+    """Also without biases: a checkpoint of one reset does not fit the other."""
     before, after = (random_params(reset=reset, bias=False) for reset in ("before", "after"))
 
     def names(params):
@@ -74,14 +74,14 @@ def test_only_after_has_a_leaf_for_its_bias():
 
 @pytest.mark.parametrize("way", [copy.copy, copy.deepcopy, lambda p: pickle.loads(pickle.dumps(p))])
 def test_copies_and_pickles(way):
-    for params in everything():
+    for params in all_classes():
         other = way(params)
         assert jax.tree.structure(other) == jax.tree.structure(params)
         assert_close(other, params, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("first", ["flax", "gru_jax"])
-def test_flax_stores_our_classes_whichever_is_imported_first(first):
+def test_flax_stores_parameters_in_either_order_of_import(first):
     pytest.importorskip("flax")
     second = {"flax": "gru_jax", "gru_jax": "flax"}[first]
     code = (
@@ -100,21 +100,9 @@ def test_flax_stores_our_classes_whichever_is_imported_first(first):
     assert done.returncode == 0, done.stderr
 
 
-def test_the_library_is_imported_anew():
-    """As a notebook's autoreload does."""
-    code = (
-        "import gru_jax, importlib, sys\n"
-        "importlib.reload(gru_jax)\n"
-        "for name in [name for name in sys.modules if name.startswith('gru_jax')]:\n"
-        "    del sys.modules[name]\n"
-        "import gru_jax\n"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def test_flax_restores_every_class_into_its_own_kind_only():
+def test_flax_restores_into_the_same_class_only():
     serialization = pytest.importorskip("flax.serialization")
-    for params in everything():
+    for params in all_classes():
         zeros = jax.tree.map(jnp.zeros_like, params)
         restored = serialization.from_bytes(zeros, serialization.to_bytes(params))
         assert jax.tree.structure(restored) == jax.tree.structure(params)
@@ -129,7 +117,7 @@ def test_flax_restores_every_class_into_its_own_kind_only():
         serialization.from_bytes(rnn, serialization.to_bytes(before))
 
 
-def test_a_train_state_of_flax():
+def test_flax_train_state_round_trip():
     serialization = pytest.importorskip("flax.serialization")
     train_state = pytest.importorskip("flax.training.train_state")
     optax = pytest.importorskip("optax")
@@ -143,3 +131,27 @@ def test_a_train_state_of_flax():
     restored = serialization.from_bytes(state(2), serialization.to_bytes(trained))
     assert_close((restored.params, restored.opt_state), (trained.params, trained.opt_state))
     assert np.asarray(restored.step) == 1
+
+
+def test_safetensors_round_trip_of_a_stack(tmp_path):
+    safetensors = pytest.importorskip("safetensors.numpy")
+    stack, _ = random_stack()
+    leaves, structure = jax.tree_util.tree_flatten_with_path(stack)
+    names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in leaves]
+    assert names[0] == "layers.0.forward.w_x"
+    arrays = {name: np.asarray(leaf) for name, (_, leaf) in zip(names, leaves, strict=True)}
+    safetensors.save_file(arrays, tmp_path / "stack.safetensors")
+    arrays = safetensors.load_file(tmp_path / "stack.safetensors")
+    restored = jax.tree.unflatten(structure, [jnp.asarray(arrays[name]) for name in names])
+    assert_close(restored, stack, rtol=0, atol=0)
+
+
+def test_orbax_round_trip_of_a_stack(tmp_path):
+    ocp = pytest.importorskip("orbax.checkpoint")
+    stack, _ = random_stack()
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(tmp_path / "stack", stack)
+        checkpointer.wait_until_finished()
+        restored = checkpointer.restore(tmp_path / "stack", jax.tree.map(jnp.zeros_like, stack))
+    assert jax.tree.structure(restored) == jax.tree.structure(stack)
+    assert_close(restored, stack, rtol=0, atol=0)
