@@ -1,4 +1,4 @@
-"""The annotations hold for what the docstrings show: every example under a runtime type checker."""
+"""All examples of the docstrings under a runtime type checker."""
 
 import subprocess
 import sys
@@ -24,7 +24,7 @@ sys.exit(failed > 0)
 """
 
 
-def test_examples_under_a_runtime_type_checker():
+def test_docstring_examples_match_annotations():
     pytest.importorskip("jaxtyping")
     pytest.importorskip("beartype")
     pytest.importorskip("flax")

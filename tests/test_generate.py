@@ -1,7 +1,9 @@
-"""`generate`: the dtype of tokens, every temperature, and what is refused.
+"""`generate`: the dtype of tokens, temperatures, and what raises.
 
-Its equality with a loop is tested in test_readout.py.
+It is compared with a Python loop in test_readout.py.
 """
+
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -20,19 +22,15 @@ def counting(size):
     return step
 
 
-def fixed(logits):
-    """A model that gives the same logits always."""
-
-    def step(_, h, token):
-        return h, jnp.broadcast_to(logits, (*token.shape, len(logits)))
-
-    return step
+def fixed(logits, h, token):
+    """A model that returns its parameters as logits."""
+    return h, jnp.broadcast_to(logits, (*token.shape, len(logits)))
 
 
-def run(step, prompt, length=5, **keywords):
-    return gru_jax.generate(
-        jax.random.key(0), step, (), jnp.zeros(prompt.shape[1:]), prompt, length, **keywords
-    )[1]
+def run(step, prompt, length=5, *, params=(), **keywords):
+    h0 = jnp.zeros(prompt.shape[1:])
+    key = jax.random.key(0)
+    return gru_jax.generate(key, step, params, h0, prompt, length, **keywords)[1]
 
 
 @pytest.mark.parametrize(
@@ -47,27 +45,29 @@ def run(step, prompt, length=5, **keywords):
     ],
 )
 @pytest.mark.parametrize("temperature", [0, 0.01])
-def test_tokens_beyond_the_dtype_of_the_prompt(dtype, size, last, temperature):
+def test_tokens_beyond_the_range_of_the_prompts_dtype(dtype, size, last, temperature):
     tokens = run(counting(size), np.array([last], dtype), 3, temperature=temperature)
     assert tokens.dtype == jnp.int32
     np.testing.assert_array_equal(tokens, [(last + 1 + i) % size for i in range(3)])
 
 
-def test_an_int64_prompt_keeps_its_dtype():
+def test_int64_prompt_keeps_its_dtype():
     with jax.enable_x64(True):
         assert run(counting(9), jnp.array([3], jnp.int64)).dtype == jnp.int64
 
 
-LOGITS = [8.0, 9.0, 12.0, 11.0]
+LOGITS = np.array([8.0, 9.0, 12.0, 11.0], np.float32)
+run_fixed = partial(run, fixed, params=jnp.asarray(LOGITS))
 
 
 @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16, jnp.float32])
 @pytest.mark.parametrize("temperature", [1e-4, 1e-7, 1e-40, 1e-300])
 @pytest.mark.parametrize("top_k", [None, 1, 2])
-@pytest.mark.parametrize("offset", [0, 100, -100])
-def test_small_temperatures_are_greedy(dtype, temperature, top_k, offset):
-    model = fixed(jnp.array(LOGITS, dtype) + jnp.array(offset, dtype))
-    assert run(model, jnp.array([0]), temperature=temperature, top_k=top_k).tolist() == [2] * 5
+def test_small_temperatures_are_greedy(dtype, temperature, top_k):
+    for offset in (0, 100, -100):
+        logits = jnp.asarray(LOGITS + offset, dtype)
+        keywords = {"params": logits, "temperature": temperature, "top_k": top_k}
+        assert run(fixed, jnp.array([0]), **keywords).tolist() == [2] * 5
 
 
 @pytest.mark.parametrize(
@@ -75,43 +75,42 @@ def test_small_temperatures_are_greedy(dtype, temperature, top_k, offset):
     [0, 0.0, -0.0, np.float32(0), np.float64(0), np.int64(0), np.uint8(0), np.array(0.0)],
     ids=lambda zero: type(zero).__name__,
 )
-def test_every_zero_is_greedy(zero):
-    assert run(fixed(jnp.array(LOGITS)), jnp.array([0]), temperature=zero).tolist() == [2] * 5
+def test_temperature_zero_is_greedy(zero):
+    assert run_fixed(jnp.array([0]), temperature=zero).tolist() == [2] * 5
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, np.nan, -np.inf])
-def test_a_traced_temperature_that_is_not_positive_is_greedy(value):
-    model = fixed(jnp.array(LOGITS))
-    traced = jax.jit(lambda t: run(model, jnp.array([0]), temperature=t))
+def test_traced_temperatures_that_are_not_positive_are_greedy(value):
+    traced = jax.jit(lambda t: run_fixed(jnp.array([0]), temperature=t))
     assert traced(value).tolist() == [2] * 5
     assert traced(jnp.float16(value)).tolist() == [2] * 5
 
 
-def test_a_jax_zero_is_greedy():
+def test_temperature_zero_of_jax_is_greedy():
     for zero in (jnp.array(0.0), jnp.array(0), jnp.zeros((), jnp.bfloat16)):
-        assert run(fixed(jnp.array(LOGITS)), jnp.array([0]), temperature=zero).tolist() == [2] * 5
+        assert run_fixed(jnp.array([0]), temperature=zero).tolist() == [2] * 5
 
 
-def test_a_temperature_for_each_row():
+def test_one_temperature_per_row():
     prompt = jnp.zeros((1, 500), int)
     rows = jnp.where(jnp.arange(500) < 100, 0.0, 1e4)
-    tokens = run(fixed(jnp.array(LOGITS)), prompt, 1, temperature=rows)[0]
+    tokens = run_fixed(prompt, 1, temperature=rows)[0]
     assert jnp.all(tokens[:100] == 2)
     shares = np.bincount(np.asarray(tokens[100:]), minlength=4) / 400
     assert np.all(np.abs(shares - 0.25) < 0.09)  # four standard deviations
 
 
 @pytest.mark.parametrize("temperature", [np.inf, 1e38])
-def test_an_infinite_temperature_is_uniform_over_what_is_possible(temperature):
+def test_infinite_temperature_is_uniform(temperature):
     logits = jnp.array([0.0, -jnp.inf, 3.0, 30000.0])
-    tokens = run(fixed(logits), jnp.zeros((1, 600), int), 1, temperature=temperature)[0]
+    tokens = run(fixed, jnp.zeros((1, 600), int), 1, params=logits, temperature=temperature)[0]
     shares = np.bincount(np.asarray(tokens), minlength=4) / 600
     np.testing.assert_allclose(shares, [1 / 3, 0, 1 / 3, 1 / 3], atol=0.08)
 
 
 @pytest.mark.parametrize("top_k", [jnp.int32(2), np.int64(2), jnp.array(2)])
-def test_any_integer_is_a_top_k(top_k):
-    tokens = run(fixed(jnp.array(LOGITS)), jnp.zeros((1, 200), int), temperature=9.0, top_k=top_k)
+def test_top_k_of_any_integer_type(top_k):
+    tokens = run_fixed(jnp.zeros((1, 200), int), temperature=9.0, top_k=top_k)
     assert set(np.asarray(tokens).ravel().tolist()) == {2, 3}
 
 
@@ -147,11 +146,11 @@ def test_any_integer_is_a_top_k(top_k):
         ({"key": jax.random.split(jax.random.key(0), 3)}, r"key has shape \(3,\), but must be a s"),
     ],
 )
-def test_refusals(keywords, message):
+def test_wrong_arguments_raise(keywords, message):
     arguments = {
         "key": jax.random.key(0),
-        "step": fixed(jnp.array(LOGITS)),
-        "params": (),
+        "step": fixed,
+        "params": jnp.asarray(LOGITS),
         "h0": jnp.zeros(()),
         "prompt": jnp.array([0]),
         "length": 3,

@@ -1,4 +1,4 @@
-"""The head, and generation beside a loop in plain Python."""
+"""`readout` and `generate_step`, and `generate` compared with a loop in Python."""
 
 from functools import partial
 
@@ -16,7 +16,7 @@ V = 6  # vocabulary
 P = 3  # prompt length
 
 
-def test_readout():
+def test_readout_matches_numpy():
     params = gru_jax.init_readout(jax.random.key(0), H, V, b_init=jax.nn.initializers.normal())
     h, _ = random_inputs(batch=(2, B))
     assert_close(
@@ -27,7 +27,7 @@ def test_readout():
     assert_close(gru_jax.readout(without, h), as_float64(h) @ as_float64(without.w))
 
 
-def test_readout_takes_numpy_weights():
+def test_readout_of_numpy_weights():
     params = gru_jax.init_readout(jax.random.key(0), H, V)
     h, _ = random_inputs()
     np.testing.assert_array_equal(
@@ -35,7 +35,7 @@ def test_readout_takes_numpy_weights():
     )
 
 
-def test_readout_bfloat16_weights_accumulate_in_the_states_dtype():
+def test_readout_keeps_the_dtype_of_the_state():
     params = gru_jax.init_readout(jax.random.key(0), H, V, dtype=jnp.bfloat16)
     assert (params.w.dtype, params.b.dtype) == (jnp.bfloat16, jnp.bfloat16)
     h, _ = random_inputs()
@@ -45,7 +45,7 @@ def test_readout_bfloat16_weights_accumulate_in_the_states_dtype():
     assert_close(y, exact)
 
 
-def test_generate_step_is_the_textbook_generate():
+def test_generate_step_matches_textbook():
     """One step, then y = σ(W_y h')."""
     params = random_params()
     readout_params = gru_jax.init_readout(jax.random.key(0), H, V, bias=False)
@@ -67,15 +67,17 @@ def step(params, h, token):
     return gru_jax.generate_step(*params, h, x, activation=lambda y: 3 * y)
 
 
-def by_hand(key, params, h, prompt, length, choose):
+def loop(key, params, h, prompt, length, choose):
     """Feeds the prompt, then each choice, one token at a time."""
+    choose = jax.jit(choose)
+    run = jax.jit(step)
     for token in prompt:
-        h, logits = step(params, h, token)
+        h, logits = run(params, h, token)
     tokens = []
     for i, token_key in enumerate(jax.random.split(key, length)):
         tokens.append(choose(token_key, logits).astype(prompt.dtype))
         if i < length - 1:
-            h, logits = step(params, h, tokens[-1])
+            h, logits = run(params, h, tokens[-1])
     return h, jnp.stack(tokens)
 
 
@@ -97,7 +99,7 @@ def scaled_top_k(key, logits):
     ],
     ids=["sampled", "greedy", "top 1", "temperature and top 2", "own"],
 )
-def test_generate_equals_a_loop(batch, keywords, choose):
+def test_generate_matches_a_loop(batch, keywords, choose):
     params, key = language_model(), jax.random.key(3)
     prompt = jax.random.randint(jax.random.key(1), (P, *batch), 0, V)
     h0 = random_inputs(batch=batch)[0]
@@ -107,14 +109,14 @@ def test_generate_equals_a_loop(batch, keywords, choose):
         )
     )
     h, tokens = generate(key, params, h0, prompt)
-    expected_h, expected_tokens = by_hand(key, params, h0, prompt, 8, choose)
+    expected_h, expected_tokens = loop(key, params, h0, prompt, 8, choose)
     assert tokens.shape == (8, *batch)
     assert tokens.dtype == prompt.dtype
     np.testing.assert_array_equal(tokens, expected_tokens)
     assert_close(h, expected_h, atol=1e-5)
 
 
-def test_generate_vmapped_equals_a_loop_over_rows():
+def test_vmap_of_generate_matches_rows():
     params = language_model()
     keys = jax.random.split(jax.random.key(0), B)
     prompts = jax.random.randint(jax.random.key(1), (B, P), 0, V)
@@ -128,14 +130,14 @@ def test_generate_vmapped_equals_a_loop_over_rows():
     np.testing.assert_array_equal(mapped, jnp.stack(rows))
 
 
-def test_generate_takes_old_style_keys():
+def test_generate_with_raw_keys():
     params, prompt, h0 = language_model(), jnp.array([1, 2]), random_inputs(batch=())[0]
     new, old = jax.random.key(7), jax.random.PRNGKey(7)
     draws = [gru_jax.generate(key, step, params, h0, prompt, 8)[1] for key in (new, old)]
     np.testing.assert_array_equal(*draws)
 
 
-def test_generate_continues_greedily_where_it_stopped():
+def test_generate_in_two_parts_matches_whole():
     params, key = language_model(), jax.random.key(0)
     prompt = jnp.array([1, 2, 3])
     greedy = partial(gru_jax.generate, key, step, params, temperature=0)
@@ -147,7 +149,7 @@ def test_generate_continues_greedily_where_it_stopped():
 
 
 @pytest.mark.parametrize("length", [0, 1])
-def test_generate_short(length):
+def test_generate_of_few_tokens(length):
     h0 = random_inputs(batch=())[0]
     prompt = jnp.array([1, 2])
     h, tokens = gru_jax.generate(jax.random.key(0), step, language_model(), h0, prompt, length)
@@ -155,7 +157,7 @@ def test_generate_short(length):
     assert h.shape == (H,)
 
 
-def test_generate_traces_once_for_every_temperature():
+def test_generate_is_traced_once_for_all_temperatures():
     params, prompt, h0 = language_model(), jnp.array([1]), random_inputs(batch=())[0]
     chex.clear_trace_counter()
 
@@ -168,7 +170,7 @@ def test_generate_traces_once_for_every_temperature():
         generate(jax.random.key(0), temperature)
 
 
-def test_generate_samples_the_softmax():
+def test_generate_samples_from_softmax():
     """Frequencies of one next token over many draws, within four standard deviations."""
     params, prompt = language_model(), jnp.array([2])
     h0 = random_inputs(batch=())[0]
@@ -198,7 +200,7 @@ PROMPT = jnp.array([1, 2])
         ({"step": lambda p, h, x: (h, h[..., 0])}, r"logits of shape \(\), .* \(\*batch, V\)"),
     ],
 )
-def test_generate_refusals(keywords, message):
+def test_wrong_arguments_of_generate_raise(keywords, message):
     arguments = {"step": step, "prompt": PROMPT, "length": 4} | keywords
     with pytest.raises(ValueError, match=message):
         gru_jax.generate(jax.random.key(0), params=language_model(), h0=jnp.zeros(H), **arguments)
@@ -212,7 +214,7 @@ def test_generate_refusals(keywords, message):
         (gru_jax.ReadoutParams(jnp.zeros((H, V)), jnp.zeros(H)), r"params.b has shape \(7,\)"),
     ],
 )
-def test_readout_refusals(params, message):
+def test_wrong_arguments_of_readout_raise(params, message):
     with pytest.raises(ValueError, match=message):
         gru_jax.readout(params, jnp.zeros((B, H)))
 
@@ -225,6 +227,16 @@ def test_readout_refusals(params, message):
         ({"dtype": bool}, "dtype is bool, but must be a floating dtype"),
     ],
 )
-def test_init_readout_refusals(keywords, message):
+def test_wrong_arguments_of_init_readout_raise(keywords, message):
     with pytest.raises(ValueError, match=message):
         gru_jax.init_readout(jax.random.key(0), **({"hidden_size": H, "output_size": V} | keywords))
+
+
+@pytest.mark.parametrize("h", [jnp.ones((B, H), int), jnp.ones((B, H), bool)])
+def test_readout_of_integers_raises(h):
+    head = gru_jax.init_readout(jax.random.key(0), H, 2)
+    with pytest.raises(ValueError, match=r"h is (int32|bool), but must be floating"):
+        gru_jax.readout(head, h)
+    wrong = gru_jax.ReadoutParams(jnp.ones((H, 2), int))
+    with pytest.raises(ValueError, match=r"params\.w is int32, but must be a floating dtype"):
+        gru_jax.readout(wrong, jnp.ones((B, H)))
