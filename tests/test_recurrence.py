@@ -72,8 +72,15 @@ def test_vmap_of_a_cell_with_a_pytree_state_is_one_more_batch_axis():
     assert program(mapped) == program(lstm_unroll)
 
 
+# A new implementation, such as a kernel in its simulator, is one more row.
+IMPLEMENTATIONS = {
+    "tuned for CPU": cpu.tuned(),
+    **{f"without {x}": cpu.tuned(cpu.ALL._replace(**{x: False})) for x in cpu.Tuning._fields},
+}
+
+
 @RESETS
-def test_tuning_matches_the_plain_scan(reset):
+def test_implementations_match_the_plain_scan(reset):
     """A single row of a large state, in three chunks: every item of the tuning acts."""
     hidden = 256
     params = random_params(reset=reset, hidden=hidden)
@@ -86,15 +93,13 @@ def test_tuning_matches_the_plain_scan(reset):
             return lowered.compile()(params, h0, xs), lowered.as_text()
 
     unroll = gru_jax.gru_unroll
-    expected, _ = run(scan.SCAN)
-    programs = set()
-    for off in (None, *cpu.Tuning._fields):
-        actual, program = run(
-            cpu.tuned(cpu.ALL if off is None else cpu.ALL._replace(**{off: False}))
-        )
+    expected, plain = run(scan.SCAN)
+    programs = {plain}
+    for implementation in IMPLEMENTATIONS.values():
+        actual, program = run(implementation)
         assert_close(actual, expected, rtol=1e-4, atol=1e-6)  # sums of 768 terms in another order
         programs.add(program)
-    assert len(programs) == 1 + len(cpu.Tuning._fields)
+    assert len(programs) == 1 + len(IMPLEMENTATIONS)
 
 
 def test_other_platforms_run_the_plain_scan():

@@ -7,19 +7,30 @@ imported except `onnx` for models and `h5py` for files of Keras. `README.md` sho
 format, what each can represent, and how to add one.
 """
 
-from .equinox import from_equinox as from_equinox
-from .equinox import to_equinox as to_equinox
-from .haiku import from_haiku as from_haiku
-from .haiku import to_haiku as to_haiku
-from .keras import from_keras as from_keras
-from .keras import to_keras as to_keras
-from .linen import from_linen as from_linen
-from .linen import to_linen as to_linen
-from .nnx import from_nnx as from_nnx
-from .nnx import to_nnx as to_nnx
-from .onnx import from_onnx as from_onnx
-from .onnx import to_onnx as to_onnx
-from .textbook import from_textbook as from_textbook
-from .textbook import to_textbook as to_textbook
-from .torch import from_torch as from_torch
-from .torch import to_torch as to_torch
+from .equinox import from_equinox, to_equinox
+from .haiku import from_haiku, to_haiku
+from .keras import from_keras, to_keras
+from .linen import from_linen, to_linen
+from .nnx import from_nnx, to_nnx
+from .onnx import from_onnx, to_onnx
+from .textbook import from_textbook, to_textbook
+from .torch import from_torch, to_torch
+
+__all__ = (
+    "from_equinox",
+    "from_haiku",
+    "from_keras",
+    "from_linen",
+    "from_nnx",
+    "from_onnx",
+    "from_textbook",
+    "from_torch",
+    "to_equinox",
+    "to_haiku",
+    "to_keras",
+    "to_linen",
+    "to_nnx",
+    "to_onnx",
+    "to_textbook",
+    "to_torch",
+)
