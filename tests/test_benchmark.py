@@ -13,8 +13,8 @@ from experiments.benchmark import run, studies, timing
 from experiments.benchmark.ours import OURS
 from experiments.benchmark.peers import PEERS
 from experiments.benchmark.timing import Shape, UnsupportedError
-from experiments.harness.command_line import Run
 from experiments.harness.records import cores
+from experiments.harness.settings import Output
 from gru_jax.recurrence.cpu import Tuning
 
 CORES = cores()
@@ -29,33 +29,31 @@ pytestmark = [
 @pytest.fixture
 def tiny(monkeypatch):
     """One small workload, and as many cores as there are."""
-    monkeypatch.setattr(run, "WORKLOADS", {"tiny": TINY})
+    monkeypatch.setattr(run, "WORKLOADS", {"rl": TINY})
     monkeypatch.setattr(run, "pin_to_cores", lambda cores: None)
 
 
 def test_a_run_leaves_a_record_and_a_figure(tiny, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "haiku", None)  # as if it were not installed
-    config = benchmark.Config(
-        preset="test", workloads=("tiny",), rounds=3, tables=False, run=Run(output=tmp_path)
-    )
+    config = benchmark.Config(workloads=("rl",), rounds=3, tables=False, run=Output(tmp_path))
     results = benchmark.main(config)
-    record = json.loads((tmp_path / "benchmark-test.json").read_text())
+    record = json.loads((tmp_path / "benchmark-default.json").read_text())
     assert record["results"] == results
     assert record["settings"] == {
-        "preset": "test",
+        "preset": "default",
         "compare": "libraries",
-        "workloads": ["tiny"],
+        "workloads": ["rl"],
         "rounds": 3,
         "cores": 2,
         "tables": False,
     }
-    assert (tmp_path / "benchmark-test.png").stat().st_size > 10_000
+    assert (tmp_path / "benchmark-default.png").stat().st_size > 10_000
     printed = capsys.readouterr()
-    assert "tiny train: Haiku is skipped: import of haiku halted" in printed.out + printed.err
-    assert "tiny train: NumPy is skipped: runs forward only" in printed.out + printed.err
+    assert "rl train: Haiku is skipped: import of haiku halted" in printed.out + printed.err
+    assert "rl train: NumPy is skipped: runs forward only" in printed.out + printed.err
     assert "| gru_jax |" in printed.out
     for mode in ("train", "forward"):
-        entries = results["workloads"]["tiny"][mode]
+        entries = results["workloads"]["rl"][mode]
         assert {"gru_jax", "plain scan", "Flax linen"} <= set(entries)
         assert ("gru_jax devices" in entries) == (CORES > 1)
         assert "Haiku" not in entries
@@ -66,11 +64,11 @@ def test_a_run_leaves_a_record_and_a_figure(tiny, tmp_path, monkeypatch, capsys)
 
 
 def test_tuning_is_compared_item_by_item(tiny, tmp_path, capsys):
-    output = Run(output=tmp_path)
+    output = Output(tmp_path)
     config = dataclasses.replace(
-        benchmark.PRESETS["tuning"], workloads=("tiny",), rounds=2, run=output
+        benchmark.PRESETS["tuning"], workloads=("rl",), rounds=2, run=output
     )
-    entries = benchmark.main(config)["workloads"]["tiny"]["train"]
+    entries = benchmark.main(config)["workloads"]["rl"]["train"]
     names = {"gru_jax", "without all", *(f"without {item}" for item in Tuning._fields)}
     assert set(entries) == names
     table = capsys.readouterr().out

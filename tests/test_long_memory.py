@@ -10,7 +10,7 @@ from common import assert_close
 
 import gru_jax
 from experiments import long_memory
-from experiments.harness.command_line import Run
+from experiments.harness.settings import Run
 from experiments.long_memory import Config
 from experiments.long_memory.data import adding, copy, task_of
 from experiments.long_memory.model import CELLS, answer_loss, gradient_norms, init_model
@@ -43,9 +43,11 @@ def test_copy_repeats_the_symbols_after_the_delay():
     np.testing.assert_array_equal(tokens[17:], 8)
 
 
-@pytest.mark.parametrize("name", ["adding", "adding-x", "adding-1", "sorting-10"])
+@pytest.mark.parametrize("name", ["adding", "adding-x", "adding-1", "sorting-10", "adding-0x9"])
 def test_unknown_tasks_are_refused(name):
-    with pytest.raises(ValueError, match="must be adding-T or copy-delay"):
+    with pytest.raises(
+        ValueError, match=r"--tasks is .*, each text adding-T or copy-delay, from 2 to 999999"
+    ):
         long_memory.main(Config(tasks=(name,)))
 
 

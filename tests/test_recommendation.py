@@ -13,8 +13,8 @@ from common import assert_close
 
 import gru_jax
 from experiments import recommendation
-from experiments.harness.command_line import Run
 from experiments.harness.datasets import DatasetError
+from experiments.harness.settings import Run
 from experiments.recommendation import data as recommendation_data
 from experiments.recommendation import run
 from experiments.recommendation.data import NONE, Cases, Data, batch_at, cases_of, pairs_of
@@ -23,8 +23,6 @@ from experiments.recommendation.plot import groups_of, show
 from experiments.recommendation.ranking import (
     baselines,
     followers,
-    metrics_of,
-    ndcg_at,
     popularity,
     ranks_of,
 )
@@ -45,37 +43,6 @@ def load(name):
         return getattr(recommendation_data, name)()
     except DatasetError as error:
         pytest.skip(str(error))
-
-
-@pytest.mark.parametrize(
-    ("scores", "unseen", "all_items"),
-    [
-        ([5, 4, 3, 2, 1, 0], 1, 3),  # 0 and 1 have been seen
-        ([0, 1, 2, 3, 4, 5], 4, 4),
-        ([0, 0, 0, 0, 0, 0], 4, 6),  # what is equal goes first
-        ([9, 0, 2, 2, 1, 9], 3, 4),
-        ([0, 0, math.nan, 0, 0, 0], 4, 6),  # no score is no hit
-        ([0, 0, 1, math.nan, 0, 0], 2, 2),
-    ],
-)
-def test_ranks_count_what_is_not_below_the_target(scores, unseen, all_items):
-    cases = Cases(None, None, None, np.array([[0, 1, NONE]]), np.array([2]))
-    ranks = ranks_of(lambda query: query, np.array([scores], np.float32), cases)
-    assert (ranks.unseen.tolist(), ranks.all.tolist()) == ([unseen], [all_items])
-
-
-def test_metrics_by_hand():
-    ranks = np.array([1, 3, 10, 11, 6])
-    discounted = [1, 1 / 2, 1 / math.log2(11), 0, 1 / math.log2(7)]
-    expected = {
-        "HR@5": 2 / 5,
-        "HR@10": 4 / 5,
-        "HR@20": 1,
-        "NDCG@10": sum(discounted) / 5,
-        "MRR": (1 + 1 / 3 + 1 / 10 + 1 / 11 + 1 / 6) / 5,
-    }
-    assert metrics_of(ranks) == pytest.approx(expected)
-    assert float(ndcg_at(2, ranks)) == pytest.approx(1 / 5)
 
 
 def test_the_held_out_items_are_not_trained_on():
@@ -280,6 +247,16 @@ def test_a_run_learns_records_and_resumes(slice_of_films, tmp_path, capsys):
     resumed = recommendation.main(in_folder(tmp_path, resume=True))
     jax.tree.map(np.testing.assert_array_equal, resumed.fitted.params, result.fitted.params)
     assert resumed.metrics == result.metrics
+
+    titles = slice_of_films.titles
+    found = recommendation.main(recommendation.Config(use=tmp_path, items=(titles[3], titles[17])))
+    best = jax.tree.map(lambda leaf: leaf[int(np.argmin(result.fitted.loss))], result.fitted.params)
+    h = jnp.zeros(best.gru.hidden_size)
+    for item in (3, 17):
+        h = gru_jax.gru_step(best.gru, h, best.embedding[item])
+    scores = np.array(logits_of(best, h))
+    scores[[3, 17]] = -np.inf
+    assert found == [titles[item] for item in np.argsort(-scores)[: run.RECOMMENDED]]
 
 
 def test_recommends_nothing_seen(slice_of_films, capsys):

@@ -1,43 +1,20 @@
 """Records and figures are written whole, and say what they were measured on."""
 
 import json
-from dataclasses import dataclass, field
+import math
 from pathlib import Path
 
 import jax
 import pytest
 
 from experiments.harness import processor, records
-from experiments.harness.command_line import Run
 from experiments.harness.figures import plot_losses, saved_figure
+from experiments.harness.files import write_json
 
 HISTORY = [
     {"step": step, "training_loss": [2.0 / step, 1.0], "validation_loss": [2.5 / step, 1.5]}
     for step in (1, 2, 3)
 ]
-
-
-@dataclass(frozen=True)
-class Config:
-    preset: str = "default"
-    size: int = 1
-    run: Run = field(default_factory=Run)
-
-
-def test_a_record_and_a_plot_are_written_whole(tmp_path):
-    environment = records.environment()
-    path = tmp_path / "a" / "run.json"
-    results = {"accuracy": 0.5}
-    written = records.write_record(path, Config(), environment, results, history=HISTORY)
-    record = json.loads(path.read_text())
-    assert record == written
-    assert record["settings"] == {"preset": "default", "size": 1}
-    assert record["results"] == {"accuracy": 0.5}
-    assert record["history"] == HISTORY
-    assert record["environment"] == environment
-    plot_losses(tmp_path / "a" / "run.png", "run", HISTORY, "loss", baselines={"chance": 1.0})
-    assert (tmp_path / "a" / "run.png").read_bytes().startswith(b"\x89PNG")
-    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["run.json", "run.png"]
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
@@ -49,10 +26,23 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "write_text", write_text)
     with pytest.raises(OSError, match="No space left"):
-        records.write_record(path, Config(), {}, {})
+        write_json(path, {})
     monkeypatch.undo()
     assert [p.name for p in tmp_path.iterdir()] == ["run.json"]
     assert path.read_text() == "old"
+
+
+def test_json_has_null_for_what_is_not_finite(tmp_path):
+    value = {"a": [math.nan, (1.5, math.inf)], "b": {"c": -math.inf}, "d": [None, True, 3, "x"]}
+    write_json(tmp_path / "a.json", value)
+    expected = {"a": [None, [1.5, None]], "b": {"c": None}, "d": [None, True, 3, "x"]}
+    assert json.loads((tmp_path / "a.json").read_text()) == expected
+
+
+def test_a_curve_with_a_gap_is_drawn(tmp_path):
+    history = [*HISTORY, {"step": 4, "training_loss": [1.0, None], "validation_loss": [1.0, None]}]
+    plot_losses(tmp_path / "run.png", "run", history, "loss", baselines={"chance": 1.0})
+    assert (tmp_path / "run.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_failed_drawing_leaves_no_figure(tmp_path):
@@ -64,7 +54,14 @@ def test_a_failed_drawing_leaves_no_figure(tmp_path):
 def test_the_environment_names_versions_and_the_processor():
     environment = records.environment()
     assert environment["jax"] == jax.__version__
-    assert set(environment) >= {"date", "machine", "processor", "instruction_sets", "commit"}
+    assert set(environment) >= {
+        "date",
+        "machine",
+        "processor",
+        "instruction_sets",
+        "commit",
+        "tree",
+    }
     assert all(environment.values())
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import re
 from functools import partial
 
 import jax
@@ -12,8 +13,8 @@ import pytest
 from common import assert_close
 
 from experiments import sentiment
-from experiments.harness.command_line import Run
 from experiments.harness.datasets import DatasetError
+from experiments.harness.settings import Run
 from experiments.harness.tokens import PAD, vocabulary_of
 from experiments.sentiment import data as sentiment_data
 from experiments.sentiment import model as models
@@ -77,10 +78,9 @@ def test_sst2_has_its_published_sizes():
 def test_sentences_are_encoded_cut_and_padded():
     sentences = [["a", "b", "a"], ["c", "b"], ["a"]]
     vocabulary = vocabulary_of(sentences, special=SPECIAL, at_least=2)
-    batch = encode(Part([*sentences, ["b"] * 9], np.arange(4)), vocabulary, 4)
+    tokens = encode([*sentences, ["b"] * 9], vocabulary, 4)
     expected = [[2, 3, 2, PAD], [UNKNOWN, 3, PAD, PAD], [2, PAD, PAD, PAD], [3, 3, 3, 3]]
-    np.testing.assert_array_equal(batch.tokens, expected)
-    np.testing.assert_array_equal(batch.labels, np.arange(4))
+    np.testing.assert_array_equal(tokens, expected)
 
 
 def test_padding_changes_nothing():
@@ -224,3 +224,12 @@ def test_a_run_learns_records_and_resumes(tmp_path, monkeypatch, capsys):
     assert "test accuracy" in capsys.readouterr().out
     resumed = dataclasses.replace(config, run=Run(output=tmp_path, resume=True))
     assert sentiment.main(resumed).accuracy == result.accuracy
+
+    lines = tmp_path / "lines.txt"
+    lines.write_text("\ufeffwhat a wonderful day\nhate it \u2028 so much\n\n", encoding="utf-8")
+    found = sentiment.main(dataclasses.replace(config, use=tmp_path, lines=lines))
+    assert len(found) == 2
+    assert set(found) <= set(data.classes)
+    assert re.search(
+        r"^(negative|neutral|positive) [01].\d\d\twhat a", capsys.readouterr().out, re.M
+    )

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +14,8 @@ from common import assert_close
 
 import gru_jax
 from experiments import shakespeare
-from experiments.harness import training
-from experiments.harness.command_line import Run
 from experiments.harness.datasets import DatasetError
+from experiments.harness.settings import Run, SettingError
 from experiments.harness.tokens import Vocabulary
 from experiments.shakespeare import data
 from experiments.shakespeare import model as models
@@ -98,19 +98,46 @@ def test_a_run_resumes_bit_identically(text, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"prompt": "§"}, r"'§' has \['§'\], but the symbols are"),
-        ({"prompt": ""}, "prompt is int32 of shape"),
-        ({"temperature": -1.0}, "temperature is -1.0, but must be at least 0"),
-        ({"temperature": math.nan}, "temperature is nan"),
-        ({"sample_length": -1}, "length is -1"),
+        ({"prompt": "§"}, r"--prompt is '§', but the model does not know \['§'\]"),
+        ({"prompt": ""}, "--prompt is ''"),
+        ({"temperature": -1.0}, r"--temperature is -1.0, but must be a number in \[0, 1000\]"),
+        ({"temperature": math.nan}, "--temperature is nan"),
+        ({"sample_length": -1}, "--sample-length is -1"),
+        ({"text": Path("absent.txt")}, "--text is 'absent.txt': No such file"),
     ],
 )
 def test_what_cannot_be_written_is_refused_before_training(
     text, tmp_path, monkeypatch, change, said
 ):
-    monkeypatch.setattr(training, "fit", None)
-    with pytest.raises(ValueError, match=said):
+    monkeypatch.setattr(jax, "jit", None)  # training would begin with it
+    with pytest.raises(SettingError, match=said):
         shakespeare.main(in_folder(tmp_path, **change))
+
+
+def test_a_finished_model_writes_again_without_its_text(tmp_path, capsys):
+    path = tmp_path / "own.txt"
+    path.write_text("\ufeff" + "the cat sat\r\non the mat\n" * 200, encoding="utf-8")
+    run = Run(tmp_path / "runs")
+    result = shakespeare.main(dataclasses.replace(SMALL, text=path, run=run))
+    record = json.loads((tmp_path / "runs" / "shakespeare-default.json").read_text())
+    assert list(record["data"]) == ["own.txt"]
+    assert not set("\ufeff\r") & set(result.sample)
+    path.unlink()
+    use = dataclasses.replace(shakespeare.Config(), use=tmp_path / "runs", sample_length=60)
+    assert shakespeare.main(use) == result.sample
+    assert shakespeare.main(dataclasses.replace(use, sample_seed=1)) != result.sample
+    written = shakespeare.main(dataclasses.replace(use, prompt="the c", temperature=0.0))
+    assert written.startswith("the c")
+    assert capsys.readouterr().out.endswith(written + "\n")
+    with pytest.raises(SettingError, match="--prompt is 'Z', but the model does not know"):
+        shakespeare.main(dataclasses.replace(use, prompt="Z"))
+
+
+def test_a_text_that_is_too_short_is_refused(tmp_path):
+    path = tmp_path / "own.txt"
+    path.write_text("a b c " * 10)
+    with pytest.raises(SettingError, match="of 60 characters, but must have 100 or more"):
+        shakespeare.main(in_folder(tmp_path, text=path))
 
 
 MODEL = models.init_model(SMALL, jax.random.key(0), 11)
@@ -203,7 +230,7 @@ def test_the_sample_is_what_generate_says():
     config = dataclasses.replace(SMALL, prompt="ab")
     found = sample(config, jax.random.key(0), MODEL, VOCABULARY)
     _, tokens = gru_jax.generate(
-        jax.random.key(0),
+        jax.random.fold_in(jax.random.key(0), SMALL.sample_seed),
         models.step,
         MODEL,
         zero_states(1),

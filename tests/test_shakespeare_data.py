@@ -93,7 +93,7 @@ def test_an_epoch_reads_the_text_once():
 
 
 def test_a_text_too_short_is_refused():
-    with pytest.raises(ValueError, match="8 streams of a text of 100 characters are shorter than"):
+    with pytest.raises(ValueError, match="8 streams of a text of 100 characters have 12 each"):
         batch_at(0, TOKENS[:100], 16, 8, seed=0)
 
 

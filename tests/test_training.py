@@ -1,5 +1,7 @@
 """The training loop that the experiments share: learning, stopping, and surviving a kill."""
 
+import dataclasses
+import json
 import math
 import os
 import signal
@@ -7,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import dataclass, field, fields
+from dataclasses import fields
 from pathlib import Path
 
 import chex
@@ -19,7 +21,6 @@ import pytest
 
 import gru_jax
 from experiments.harness import checkpoints, training
-from experiments.harness.command_line import Run
 from experiments.harness.training import TrainingConfig
 
 pytestmark = pytest.mark.usefixtures("jax_defaults")
@@ -58,8 +59,6 @@ def fit(folder, **changes):
         "items_per_step": 24,
         "unit": "frames",
         "folder": Path(folder),
-        "resume": False,
-        "settings": {"size": 5, "path": [1, 2]},
     }
     arguments = {
         "key": jax.random.key(1),
@@ -146,30 +145,53 @@ def test_refuses_an_interval_that_no_call_ends_at(tmp_path):
 
 
 def test_a_diverging_run_raises(tmp_path):
-    with pytest.raises(FloatingPointError, match="within steps 0 to 5: try a lower learning rate"):
+    with pytest.raises(
+        FloatingPointError, match="within steps 0 to 5 is nan: try a lower learning"
+    ):
         fit(tmp_path, optimiser=optax.sgd(np.inf))
 
 
-def test_resume_without_a_checkpoint_starts(tmp_path):
-    assert fit(tmp_path / "new", resume=True, steps=10).history[-1]["step"] == 10
-
-
-def test_resume_of_a_finished_run_trains_no_more(tmp_path):
+def test_a_finished_run_trains_no_more(tmp_path):
     first = fit(tmp_path)
-    again = fit(tmp_path, resume=True)
+    again = fit(tmp_path)
     assert again.history == first.history
     chex.assert_trees_all_equal(again.params, first.params)
 
 
-def test_resume_refuses_other_settings(tmp_path):
-    fit(tmp_path, steps=10)
-    with pytest.raises(ValueError, match=r"resumed under other settings: size \(was 5, is 6\)"):
-        fit(tmp_path, resume=True, settings={"size": 6, "path": [1, 2]})
+def nan_after(limit):
+    """A validation loss that is NaN from some value of a parameter's norm on."""
+    return lambda params: jnp.where(jnp.linalg.norm(params.w_h) > limit, jnp.nan, 1.0)
 
 
-def test_without_resume_an_old_run_is_replaced(tmp_path):
-    fit(tmp_path, steps=20)
-    assert fit(tmp_path, steps=10).history[-1]["step"] == 10
+def test_a_validation_loss_of_nan_raises(tmp_path):
+    with pytest.raises(FloatingPointError, match="The validation loss at step 10 is nan: try a lo"):
+        fit(tmp_path, evaluate=nan_after(0.0))
+
+
+def test_one_seed_whose_loss_is_nan_is_warned_about(tmp_path):
+    """The others go on; the history has null, which JSON has, for NaN."""
+    keys = jax.random.split(jax.random.key(5), 2)
+    params = jax.vmap(init)(keys)
+    params = dataclasses.replace(params, w_h=params.w_h.at[0].mul(1e3))
+    carry = jnp.zeros((2, 4, 5))
+    fitted = fit(tmp_path, key=keys, params=params, carry=carry, evaluate=nan_after(1e2), steps=10)
+    assert fitted.history[0]["validation_loss"] == [None, 1.0]
+    assert fitted.warnings == ["the loss of 1 of 2 seeds is not finite at the end"]
+    assert json.dumps(fitted.history, allow_nan=False)
+
+
+@pytest.mark.parametrize(("baseline", "warned"), [(1e-3, True), (1e3, False)])
+def test_a_run_worse_than_its_baseline_is_warned_about(tmp_path, baseline, warned):
+    fitted = fit(tmp_path, baseline=baseline, steps=10)
+    assert bool(fitted.warnings) == warned
+    if warned:
+        assert "worse than the baseline's 0.001: try a lower learning rate" in fitted.warnings[0]
+
+
+def test_of_several_seeds_the_best_in_validation_is_taken():
+    params = {"w": jnp.arange(6.0).reshape(3, 2)}
+    fitted = training.Fitted(params, jnp.array([2.0, 0.5, jnp.inf]), [], [])
+    np.testing.assert_array_equal(training.best_seed(fitted)["w"], [2, 3])
 
 
 def fit_and_be_killed(folder, where, step, delay):
@@ -184,13 +206,13 @@ def fit_and_be_killed(folder, where, step, delay):
             bomb(step)
         return batch_at(step)
 
-    def save(manager, state, history, settings, original=checkpoints.save):
+    def save(manager, state, history, original=checkpoints.save):
         if where == "save":
             bomb(history[-1]["step"])
-        original(manager, state, history, settings)
+        original(manager, state, history)
 
     checkpoints.save = save
-    fit(folder, resume=True, batch_at=batch)
+    fit(folder, batch_at=batch)
     time.sleep(5)
 
 
@@ -217,7 +239,7 @@ def test_killed_runs_resume_bit_identically(tmp_path):
         assert done.returncode in (-signal.SIGKILL, 0), (kill, done.stderr)
         killed += done.returncode == -signal.SIGKILL
     assert killed >= 6
-    resumed = fit(folder, resume=True)
+    resumed = fit(folder)
     chex.assert_trees_all_equal(resumed.params, expected.params)
     assert [entry["validation_loss"] for entry in resumed.history] == [
         entry["validation_loss"] for entry in expected.history
@@ -256,21 +278,5 @@ def test_a_model_without_carry_trains_with_seeds_and_resumes(tmp_path):
     arguments = {"loss": no_carry, "carry": (), "key": keys, "params": jax.vmap(init)(keys)}
     whole = fit(tmp_path / "whole", steps=20, **arguments)
     fit(tmp_path / "parts", steps=10, **arguments)
-    resumed = fit(tmp_path / "parts", steps=20, resume=True, **arguments)
+    resumed = fit(tmp_path / "parts", steps=20, **arguments)
     chex.assert_trees_all_equal(resumed.params, whole.params)
-
-
-@dataclass(frozen=True)
-class Settings:
-    size: int = 3
-    evaluate_every: int = 10
-    run: Run = field(default_factory=Run)
-
-
-def test_a_training_configuration_is_taken_from_an_experiments(tmp_path):
-    config = Settings(run=Run(tmp_path, resume=True))
-    rest = {"steps": 7, "optimiser": optax.sgd(0.1), "items_per_step": 1, "unit": "words"}
-    found = TrainingConfig.of(config, "a.checkpoints", **rest)
-    assert (found.folder, found.resume) == (tmp_path / "a.checkpoints", True)
-    assert (found.evaluate_every, found.steps, found.unit) == (10, 7, "words")
-    assert found.settings == {"size": 3, "evaluate_every": 10}

@@ -1,7 +1,10 @@
 """A run of translation in small."""
 
 import dataclasses
+import io
 import json
+import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -10,8 +13,8 @@ import pytest
 from common import assert_close
 
 from experiments import translation
-from experiments.harness.command_line import Run
 from experiments.harness.datasets import DatasetError
+from experiments.harness.settings import Run
 from experiments.translation import data as translation_data
 from experiments.translation.data import Data, Part
 
@@ -85,3 +88,14 @@ def test_a_run_learns_records_and_resumes(few_words, tmp_path, monkeypatch, caps
     resumed = translation.main(dataclasses.replace(config, run=run))
     jax.tree.map(np.testing.assert_array_equal, resumed.fitted.params, result.fitted.params)
     assert resumed.scores == result.scores
+
+    lines = tmp_path / "lines.txt"
+    source = "".join(result.examples[0]["source"])
+    lines.write_text(f"{source}\n\nQuite\u2028x\n", encoding="utf-8")
+    use = dataclasses.replace(config, use=tmp_path / "whole", lines=lines)
+    found = translation.main(use)
+    assert found[0].split() == list(result.examples[0]["found"])
+    assert len(found) == 2
+    assert f"{source}\t{found[0]}\n" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{source}\n"))
+    assert translation.main(dataclasses.replace(use, lines=Path("-"))) == found[:1]

@@ -1,13 +1,16 @@
 """Translation's data: the dictionary, the Bibles, tables, and batches of pairs."""
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from experiments.harness.datasets import DatasetError
+from experiments.harness.settings import SettingError
 from experiments.harness.tokens import vocabulary_of
-from experiments.translation import data as translation_data
+from experiments.translation import verses
+from experiments.translation.config import Config
 from experiments.translation.data import (
     END,
     PAD,
@@ -17,8 +20,8 @@ from experiments.translation.data import (
     batches_of,
     decode_row,
     encode_all,
+    files,
     load,
-    table,
 )
 from experiments.translation.verses import aligned_verses, plain_text
 
@@ -30,7 +33,7 @@ def words(*texts):
 @pytest.fixture(scope="module")
 def cmudict():
     try:
-        return load("cmudict", "")
+        return load(Config())
     except DatasetError as error:
         pytest.skip(str(error))
 
@@ -72,8 +75,8 @@ def test_verses_are_aligned_and_in_one_part_each(bible, monkeypatch):
     # 11,664 where the paragraph sign counts as a word
     short = [max(len(a.split()), len(b.split())) <= 20 for _, a, b in bible]
     assert sum(short) == 11_741
-    monkeypatch.setattr(translation_data, "aligned_verses", lambda: bible)
-    data = load("verses", "")
+    monkeypatch.setattr(verses, "aligned_verses", lambda: bible)
+    data = load(Config(dataset="verses"))
     assert [len(part.pairs()) for part in data[:3]] == [10_076, 811, 679]
     assert data.train.pairs()[0] == (
         ("in", "the", "beginning", "god", "created", "the", "heaven", "and", "the", "earth", "."),
@@ -103,7 +106,7 @@ def test_a_table_is_read_by_words_or_characters(tmp_path):
     path = tmp_path / "pairs.tsv"
     lines = [f"{number}\tn {number % 7}" for number in range(100, 200)]
     path.write_text("\n".join([*lines, "", "123\tanother one"]) + "\n")
-    data = load("tsv", str(path))
+    data = load(Config(dataset="tsv", tsv=path))
     assert data.separators == ("", " ")
     pairs = [pair for part in data[:3] for pair in part.pairs()]
     assert len(pairs) == 101
@@ -111,10 +114,45 @@ def test_a_table_is_read_by_words_or_characters(tmp_path):
     both = [refs for part in data[:3] for s, refs in zip(*part, strict=True) if s == tuple("123")]
     assert both == [[("n", "4"), ("another", "one")]]
     assert len(data.train.sources) > 60
-    path.write_text("a\tb\tc\n")
-    for name in (str(path), str(tmp_path / "absent"), ""):
-        with pytest.raises(DatasetError, match=r"must have two columns|cannot be read"):
-            table(name)
+
+
+def test_a_byte_order_mark_is_no_token_and_a_line_separator_no_end_of_line(tmp_path):
+    path = tmp_path / "pairs.tsv"
+    lines = [f"{number}\tx\u2028y" for number in range(100, 200)]
+    path.write_bytes(("\ufeff" + "\r\n".join(lines)).encode())
+    data = load(Config(dataset="tsv", tsv=path))
+    pairs = [pair for part in data[:3] for pair in part.pairs()]
+    assert len(pairs) == 100
+    assert {source[0] for source, _ in pairs} == {"1"}
+    assert {target for _, target in pairs} == {("x", "\u2028", "y")}
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"a\tb\n\na\tb\tc\n", "line 3 has not two columns with one tab between: 'a.tb.tc'"),
+        (b"a\tb\n\tb\n", "line 2 has not two columns"),
+        (b"a\tb\nc\n", "line 2 has not two columns"),
+        (b"a\tb\n" * 3, "its 3 lines are too few for three parts"),
+        (b"a\tb\n<pad> c\tb\n", "line 2 has <pad>, which stands for something else"),
+        (b"a\tb\n\xe9\tb\n", "line 2 is not UTF-8"),
+        (b"\n \n", "this file is empty"),
+        (None, "No such file or directory"),
+    ],
+)
+def test_what_is_wrong_with_a_table_is_said_with_its_line(tmp_path, content, said):
+    path = tmp_path / "pairs.tsv"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(SettingError, match=said) as caught:
+        load(Config(dataset="tsv", tsv=path))
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("config", [Config(dataset="tsv"), Config(tsv=Path("pairs.tsv"))])
+def test_a_table_needs_its_data_set_and_the_other_way_round(config):
+    with pytest.raises(SettingError, match="needs --dataset tsv --tsv FILE"):
+        files(config)
 
 
 def test_sequences_are_encoded_with_their_end_and_decoded_without():

@@ -1,12 +1,13 @@
 """The workloads, the settings of a run, and the presets."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 from experiments.benchmark.timing import Mode, Shape
-from experiments.harness.command_line import Run, RunOptions
+from experiments.harness.settings import DISTINCT, Interval, Output, OutputOptions
 
-WORKLOADS = {
+Workload = Literal["rl", "mid", "one", "big", "long"]
+WORKLOADS: dict[Workload, Shape] = {
     "rl": Shape(128, 64, 64, 128),
     "mid": Shape(256, 32, 128, 256),
     "one": Shape(1000, 1, 64, 256),
@@ -20,19 +21,18 @@ MODES: tuple[Mode, ...] = ("train", "forward")
 class Config:
     """What is timed."""
 
-    preset: str = "default"
+    preset: Literal["default", "quick", "tuning"] = "default"
     """The defaults of everything else: "default" is the published benchmark, "quick" a glance."""
     compare: Literal["libraries", "tuning"] = "libraries"
     """The libraries; or ours without each item of its tuning for XLA on CPU."""
-    workloads: tuple[str, ...] = tuple(WORKLOADS)
-    """Which of rl, mid, one, big, long."""
-    rounds: int = 20
+    workloads: Annotated[tuple[Workload, ...], DISTINCT] = tuple(WORKLOADS)
+    rounds: Annotated[int, Interval("[1, 10000]")] = 20
     """How often each implementation runs."""
-    cores: int = 2
+    cores: Annotated[int, Interval("[1, 4096]")] = 2
     """The process is pinned to this many cores; "gru_jax devices" has a CPU device for each."""
     tables: bool = True
     """Also how the time grows with T, B and H, what memory training takes, and bfloat16."""
-    run: RunOptions = field(default_factory=Run)
+    run: OutputOptions = field(default_factory=Output)
 
 
 PRESETS = {

@@ -27,7 +27,8 @@ from experiments.benchmark.report import (
 )
 from experiments.benchmark.timing import pin_to_cores, timed
 from experiments.benchmark.tuning import TUNING, markdown_tuning
-from experiments.harness import records
+from experiments.harness.runs import begun
+from experiments.harness.settings import check
 
 PACKAGES = ("flax", "dm-haiku", "equinox", "keras", "torch", "onnxruntime", "numpy")
 
@@ -41,27 +42,29 @@ def main(config: Config) -> dict[str, Any]:
     Returns:
       The results as they stand in the record.
     """
+    check(config)
     pin_to_cores(config.cores)
-    environment = records.environment() | installed(PACKAGES)
-    jax.block_until_ready(jax.jit(jnp.sin)(1.0))  # JAX's own start-up is not compile time
-    everything = TUNING if config.compare == "tuning" else {**OURS, **PEERS}
-    results: dict[str, Any] = {"workloads": {}}
-    for name in config.workloads:
-        shape = WORKLOADS[name]
-        results["workloads"][name] = {"shape": shape._asdict()}
-        for mode in MODES:
-            entries = timed(f"{name} {mode}", shape, mode, everything, config.rounds)
-            results["workloads"][name][mode] = {k: v._asdict() for k, v in entries.items()}
-            print(table(f"{name} {mode}", entries))
-    if config.tables:
-        results["sweep"] = studies.sweep(rounds=5)
-        results["memory"] = studies.memory()
-        results["precision"] = studies.precision(config.rounds)
-    path = config.run.output / f"benchmark-{config.preset}.json"
-    record = records.write_record(path, config, environment, results)
-    if config.compare == "libraries":
-        plot(path.with_suffix(".png"), results)
-    print(*summary(record).values(), sep="\n")
+    with begun(config) as run:
+        run.environment = dict(run.environment) | installed(PACKAGES)
+        jax.block_until_ready(jax.jit(jnp.sin)(1.0))  # JAX's own start-up is not compile time
+        everything = TUNING if config.compare == "tuning" else {**OURS, **PEERS}
+        results: dict[str, Any] = {"workloads": {}}
+        for name in config.workloads:
+            shape = WORKLOADS[name]
+            results["workloads"][name] = {"shape": shape._asdict()}
+            for mode in MODES:
+                entries = timed(f"{name} {mode}", shape, mode, everything, config.rounds)
+                results["workloads"][name][mode] = {k: v._asdict() for k, v in entries.items()}
+                print(table(f"{name} {mode}", entries), flush=True)
+        if config.tables:
+            results["sweep"] = studies.sweep(rounds=5)
+            results["memory"] = studies.memory()
+            results["precision"] = studies.precision(config.rounds)
+        record = run.write_record(results)
+        if config.compare == "libraries":
+            plot(run.record.with_suffix(".png"), results)
+        print(*summary(record).values(), sep="\n")
+        run.conclude(f"{', '.join(config.workloads)} timed")
     return results
 
 

@@ -102,7 +102,9 @@ def timed(
 ) -> dict[str, Entry]:
     """Compiles all implementations, then runs each once per round, in random order."""
     ready: dict[str, Ready] = {}
-    for name, make in tqdm(implementations.items(), f"{title}: compiling", leave=False):
+    for name, make in tqdm(
+        implementations.items(), f"{title}: compiling", leave=False, disable=None
+    ):
         try:
             ready[name] = make(shape, mode)
         except (ImportError, UnsupportedError) as reason:
@@ -112,7 +114,7 @@ def timed(
     names = list(ready)
     times: dict[str, list[float]] = {name: [] for name in names}
     shuffler = np.random.default_rng(0)
-    for _ in tqdm(range(rounds), f"{title}: rounds", leave=False):
+    for _ in tqdm(range(rounds), f"{title}: rounds", leave=False, disable=None):
         # in another order each time: some libraries' idle threads spin on into their successor's
         for name in shuffler.permutation(names):
             start = time.perf_counter()

@@ -1,6 +1,8 @@
 """What the experiments share.
 
-command_line.py reads the options, datasets.py fetches files; tokens.py, batches.py and dropout.py
-serve data and models; training.py is the loop, with its checkpoints.py; records.py and figures.py
-write results by files.py, and processor.py says what they were measured on.
+settings.py has the types and ranges of options, command_line.py reads them; runs.py opens a run's
+folder, and writes its record and its model (models.py); datasets.py fetches and reads files;
+tokens.py, batches.py and dropout.py serve data and models; training.py is the loop, with its
+checkpoints.py and progress.py; records.py and processor.py say where a result comes from,
+figures.py draws it, files.py writes it.
 """

@@ -1,54 +1,109 @@
-"""Checkpoints of the training loop, whole or not there at all, by orbax."""
+"""Checkpoints of the training loop, by orbax: whole and unchanged, or passed over."""
 
+import hashlib
 import json
+import logging
 import shutil
-from collections.abc import Mapping
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import orbax.checkpoint as ocp
+from tqdm import tqdm
+
+from experiments.harness.files import write_json
+
+CHECKSUMS = "sha256.json"
+"""A checkpoint's last file: the sha256 of each of the others."""
 
 
-def open_manager(folder: Path, *, resume: bool) -> ocp.CheckpointManager:
-    """The checkpoints in a folder, the last two kept; without `resume` the folder is emptied.
+class CheckpointError(OSError):
+    """A checkpoint that cannot be written or read; the message is one sentence."""
 
-    Orbax marks a checkpoint once it is whole, and passes over one that a kill cut short.
+
+def open_manager(folder: Path) -> ocp.CheckpointManager:
+    """The checkpoints in a folder, the last two kept.
+
+    What a kill cut short or what has changed since is reported and deleted: orbax never reads it.
+
+    Raises:
+      CheckpointError: there are checkpoints, but none is whole.
     """
-    if not resume:
-        shutil.rmtree(folder, ignore_errors=True)
+    steps = [path for path in folder.glob("*") if path.name.isdigit()]
+    broken = [path for path in steps if not _is_whole(path)]
+    if len(broken) == len(steps) and any((path / CHECKSUMS).exists() for path in broken):
+        raise CheckpointError(f"No checkpoint in {folder} is whole: begin anew, without --resume.")
+    for path in broken:
+        tqdm.write(f"Checkpoint {path.name} in {folder} is damaged or cut short, and passed over.")
+        shutil.rmtree(path)
+    logging.getLogger("absl").setLevel(logging.CRITICAL)  # `save` says what went wrong
     options = ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=False)
     return ocp.CheckpointManager(folder.absolute(), options=options)
 
 
-def save(
-    manager: ocp.CheckpointManager,
-    state: Any,
-    history: list[dict[str, Any]],
-    settings: Mapping[str, Any],
-) -> None:
-    """Writes the checkpoint of the history's last step, and returns when it is on disk."""
-    about = {"history": history, "settings": settings}
-    items = {"state": ocp.args.StandardSave(state), "about": ocp.args.JsonSave(about)}
-    manager.save(history[-1]["step"], args=ocp.args.Composite(**items))
+def save(manager: ocp.CheckpointManager, state: Any, history: list[dict[str, Any]]) -> None:
+    """Writes the checkpoint of the history's last step, and returns when it is on disk.
+
+    Raises:
+      CheckpointError: it could not be written.
+    """
+    step = history[-1]["step"]
+    items = {"state": ocp.args.StandardSave(state), "history": ocp.args.JsonSave(history)}
+    try:
+        with _uninterrupted():
+            if not manager.save(step, args=ocp.args.Composite(**items)):
+                raise FileExistsError(f"orbax passes it over, having step {manager.latest_step()}")
+            folder = Path(manager.directory, str(step))
+            write_json(folder / CHECKSUMS, _checksums(folder))
+    except Exception as error:  # of many kinds, orbax's and tensorstore's
+        text = str(error) or type(error).__name__
+        reason = next(filter(None, map(str.strip, text.splitlines())), text).rstrip(".")
+        raise CheckpointError(
+            f"Checkpoint {step} in {manager.directory} cannot be written: {reason}."
+        ) from error
 
 
-def restore(
-    manager: ocp.CheckpointManager, state: Any, settings: Mapping[str, Any]
-) -> tuple[Any, list[dict[str, Any]]]:
+def restore(manager: ocp.CheckpointManager, state: Any) -> tuple[Any, list[dict[str, Any]]]:
     """The newest checkpoint's state and history, or `state` and none where there is none."""
     step = manager.latest_step()
     if step is None:
         return state, []
-    about = manager.restore(step, args=ocp.args.Composite(about=ocp.args.JsonRestore())).about
-    settings = json.loads(json.dumps(settings))
-    changed = [
-        f"{name} (was {about['settings'].get(name)!r}, is {settings.get(name)!r})"
-        for name in sorted({*settings, *about["settings"]})
-        if settings.get(name) != about["settings"].get(name)
-    ]
-    if changed:
-        raise ValueError(
-            f"{manager.directory} cannot be resumed under other settings: {', '.join(changed)}."
-        )
-    items = ocp.args.Composite(state=ocp.args.StandardRestore(state))
-    return manager.restore(step, args=items).state, about["history"]
+    items = {"state": ocp.args.StandardRestore(state), "history": ocp.args.JsonRestore()}
+    with _uninterrupted():
+        found = manager.restore(step, args=ocp.args.Composite(**items))
+    return found.state, found.history
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Lets Ctrl-C wait: orbax, interrupted, would say much at the end of the process."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[Any] = []
+    before = signal.signal(signal.SIGINT, lambda *_: came.append(None))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if came:
+        raise KeyboardInterrupt
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        expected = json.loads((folder / CHECKSUMS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return bool(expected == _checksums(folder))
+
+
+def _checksums(folder: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != CHECKSUMS
+    }

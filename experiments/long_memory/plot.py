@@ -19,7 +19,7 @@ def plot(path: Path, tasks: Mapping[str, Any]) -> None:
             unit = "squared error" if task.startswith("adding") else "nats per symbol"
             for cell, run in found["cells"].items():
                 steps = [entry["step"] for entry in run["history"]]
-                curves = np.array([entry["validation_loss"] for entry in run["history"]])
+                curves = np.array([entry["validation_loss"] for entry in run["history"]], float)
                 label = f"{cell}, {run['hidden_size']} units"
                 row[0].semilogy(steps, curves.mean(axis=1), color=COLOURS[cell], label=label)
                 row[0].semilogy(steps, curves, color=COLOURS[cell], alpha=0.25, linewidth=0.8)

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from experiments.harness import records, training
+from experiments.harness.runs import OpenRun, begun
 from experiments.long_memory import plot
 from experiments.long_memory.config import Config
 from experiments.long_memory.data import Batch, task_of
@@ -21,9 +22,10 @@ class Result(NamedTuple):
     tasks: dict[str, Any]  # by task: the baseline, and by cell what `learn` returns
 
 
-def learn(config: Config, task: str, cell: str) -> dict[str, Any]:
+def learn(run: OpenRun, task: str, cell: str) -> dict[str, Any]:
     """Trains one cell on one task with all seeds."""
-    generate, length, _ = task_of(task)
+    config: Config = run.config
+    generate, length, baseline = task_of(task)
 
     def batch_at(part: int, step: int, size: int) -> Batch:
         return generate(np.random.default_rng([part, step]), length, size)
@@ -36,13 +38,14 @@ def learn(config: Config, task: str, cell: str) -> dict[str, Any]:
         return loss_of(cell, model, batch), carry
 
     fitted = training.fit(
-        training.TrainingConfig.of(
-            config,
-            f"long_memory-{config.preset}.checkpoints/{task}-{cell}",
+        training.TrainingConfig(
             steps=config.steps,
+            evaluate_every=config.evaluate_every,
             optimiser=training.adam(config.learning_rate, config.steps),
             items_per_step=config.batch_size * config.seeds,
             unit="sequences",
+            folder=run.checkpoints / f"{task}-{cell}",
+            baseline=baseline,
         ),
         keys,
         models,
@@ -50,6 +53,7 @@ def learn(config: Config, task: str, cell: str) -> dict[str, Any]:
         batch_at=lambda step: batch_at(0, step, config.batch_size),
         evaluate=lambda model: loss_of(cell, model, validation),
     )
+    run.warnings.extend(f"{task}, {cell}: {warning}" for warning in fitted.warnings)
     few = batch_at(2, 1, 100)
     norms = jax.jit(jax.vmap(lambda model: gradient_norms(cell, model, few)))
     return {
@@ -64,20 +68,18 @@ def learn(config: Config, task: str, cell: str) -> dict[str, Any]:
 
 def main(config: Config) -> Result:
     """Trains every cell on every task; writes a record and a figure."""
-    environment = records.environment()
-    baselines = {task: task_of(task)[2] for task in config.tasks}  # a bad name raises now
-    tasks: dict[str, Any] = {}
-    for task in config.tasks:
-        tasks[task] = {"baseline": baselines[task], "cells": {}}
-        for cell in config.cells:
-            print(f"{task}, {cell}:")
-            tasks[task]["cells"][cell] = learn(config, task, cell)
-    path = config.run.output / f"long_memory-{config.preset}.json"
-    record = records.write_record(path, config, environment, tasks)
-    plot.plot(path.with_suffix(".png"), tasks)
-    for label, number in summary(record).items():
-        print(f"{label:>40}: {number}")
-    print(f"record and figure: {path} and .png")
+    with begun(config) as run:
+        tasks: dict[str, Any] = {}
+        for task in config.tasks:
+            tasks[task] = {"baseline": task_of(task)[2], "cells": {}}
+            for cell in config.cells:
+                print(f"{task}, {cell}:", flush=True)
+                tasks[task]["cells"][cell] = learn(run, task, cell)
+        numbers = summary(run.write_record(tasks))
+        plot.plot(run.record.with_suffix(".png"), tasks)
+        for label, number in numbers.items():
+            print(f"{label:>40}: {number}")
+        run.conclude(f"{', '.join(config.cells)} on {', '.join(config.tasks)}")
     return Result(tasks)
 
 

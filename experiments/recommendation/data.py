@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.harness.datasets import Source, fetch
+from experiments.harness.datasets import Source, fetch, hashes
+from experiments.harness.settings import SettingError
 
 NONE = np.iinfo(np.int32).max  # no item: an index that JAX's `mode="drop"` and "fill" pass over
 
@@ -63,6 +64,11 @@ def load(name: str) -> Data:
     return ml100k() if name == "ml100k" else beauty()
 
 
+def files(name: str) -> dict[str, str]:
+    """The sha256 of the file that `load` reads."""
+    return hashes(_RECBOLE if name == "ml100k" else _BEAUTY)
+
+
 def ml100k() -> Data:
     """Loads MovieLens-100K (Harper & Konstan 2015) out of the wheel recbole 1.2.1.
 
@@ -115,8 +121,8 @@ def batch_at(step: int, pairs: Pairs, rows: int, length: int) -> Batch:
     """
     chunks = len(pairs.inputs) // rows // length
     if not chunks:
-        raise ValueError(
-            f"batch_size is {rows} and chunk_length {length}, but there are only "
+        raise SettingError(
+            f"--batch-size is {rows} and --chunk-length {length}, but there are only "
             f"{len(pairs.inputs)} pairs: lower one."
         )
     epoch, chunk = divmod(step, chunks)

@@ -51,7 +51,7 @@ def plot(path: Path, title: str, shown: Shown) -> None:
         figure.suptitle(title)
         learning, lists, popularity = figure.subplots(1, 3)
         steps = [entry["step"] for entry in shown.history]
-        curves = 1 - np.array([entry["validation_loss"] for entry in shown.history])
+        curves = 1 - np.array([entry["validation_loss"] for entry in shown.history], float)
         learning.plot(steps, curves.reshape(len(steps), -1), color="C0")
         for name, level in shown.validation.items():
             learning.axhline(level, color=colours[name], linestyle=":")

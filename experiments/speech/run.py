@@ -5,16 +5,36 @@ from operator import itemgetter
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from experiments.harness import records, training
 from experiments.harness.figures import plot_losses
+from experiments.harness.models import opened, params_of
+from experiments.harness.runs import OpenRun, begun
+from experiments.harness.settings import SettingError
 from experiments.speech import data, plot
 from experiments.speech.config import Config, Task
-from experiments.speech.data import STRINGS, Batch, Data, Part, evaluated, evaluated_strings, join
-from experiments.speech.decode import words_of
-from experiments.speech.measure import measure_connected, measure_isolated
-from experiments.speech.model import Model, connected_logits, heard, init_model, loss_of
+from experiments.speech.data import (
+    STRINGS,
+    Batch,
+    Data,
+    Part,
+    evaluated,
+    evaluated_strings,
+    join,
+    read_recording,
+)
+from experiments.speech.decode import prefix_beam, words_of
+from experiments.speech.measure import LONGEST, measure_connected, measure_isolated
+from experiments.speech.model import (
+    Model,
+    connected_logits,
+    heard,
+    init_model,
+    isolated_logits,
+    loss_of,
+)
 
 SHOWN = 3  # strings that are listened to as a stream, and drawn
 
@@ -26,27 +46,27 @@ class Result(NamedTuple):
     fitted: dict[str, training.Fitted]
 
 
-def train(config: Config, task: Task, recordings: Data) -> training.Fitted:
+def train(run: OpenRun, task: Task, recordings: Data) -> training.Fitted:
     """Trains all seeds on one task, and keeps of each the parameters best in validation."""
+    config: Config = run.config
     validation = evaluated(task, recordings, "validation")
     init_key, train_key = jax.random.split(jax.random.key(0))
-    sizes = (config.hidden_size,) * config.layers
-    models = jax.vmap(lambda key: init_model(key, task, sizes))(
-        jax.random.split(init_key, config.seeds)
-    )
+    models = jax.vmap(lambda key: init(config, key, task))(jax.random.split(init_key, config.seeds))
     steps = config.isolated_steps if task == "isolated" else config.connected_steps
 
     def loss(model: Model, carry: Any, batch: Batch, key: jax.Array) -> tuple[jax.Array, Any]:
         return loss_of(task, model, batch, config.dropout, key), carry
 
+    silent = jax.tree.map(lambda leaf: jnp.zeros_like(leaf[0]), models)
     return training.fit(
-        training.TrainingConfig.of(
-            config,
-            f"speech-{config.preset}.checkpoints/{task}",
+        training.TrainingConfig(
             steps=steps,
+            evaluate_every=config.evaluate_every,
             optimiser=training.adam(config.learning_rate, steps, weight_decay=config.weight_decay),
             items_per_step=config.batch_size * config.seeds,
             unit="strings",
+            folder=run.checkpoints / task,
+            baseline=float(loss_of(task, silent, validation)),  # of every label alike
         ),
         jax.random.split(train_key, config.seeds),
         models,
@@ -54,6 +74,11 @@ def train(config: Config, task: Task, recordings: Data) -> training.Fitted:
         batch_at=lambda step: data.batch_at(config, task, step, recordings.train),
         evaluate=lambda model: loss_of(task, model, validation),
     )
+
+
+def init(config: Config, key: jax.Array, task: Task) -> Model:
+    """Draws the parameters of one seed."""
+    return init_model(key, task, (config.hidden_size,) * config.layers)
 
 
 def listen_to(model: Model, part: Part) -> list[plot.Heard]:
@@ -76,33 +101,67 @@ def listen_to(model: Model, part: Part) -> list[plot.Heard]:
     return found
 
 
-def main(config: Config) -> Result:
-    """Trains and tests each task, listens to a few strings; writes a record and figures."""
-    environment = records.environment()
-    recordings = data.spoken_digits()
-    path = config.run.output / f"speech-{config.preset}.json"
-    result = Result({}, {})
-    for task in config.tasks:
-        print(f"{task} digits:")
-        result.fitted[task] = fitted = train(config, task, recordings)
-        models = [jax.tree.map(itemgetter(i), fitted.params) for i in range(config.seeds)]
-        if task == "isolated":
-            result.tests[task] = measure_isolated(models, recordings)
-        else:
-            result.tests[task] = measure_connected(models, recordings, config.width)
-            strings = listen_to(models[0], recordings.test)
-            plot.plot(path.with_suffix(".posteriors.png"), strings)
-        title, figure = f"{path.stem}, {task} digits", path.with_suffix(f".{task}.png")
-        plot_losses(figure, title, fitted.history, "nats per digit")
-    results = {
-        task: found | {"history": result.fitted[task].history}
-        for task, found in result.tests.items()
-    }
-    record = records.write_record(path, config, environment, results)
-    for label, number in summary(record).items():
-        print(f"{label:>40}: {number}")
-    print(f"record and figures: {path} and .*.png")
+def main(config: Config) -> Result | dict[str, str]:
+    """Trains and tests each task, listens to a few strings; writes models, record and figures.
+
+    With `config.use`, finds the digits of a recording, and nothing else.
+    """
+    if config.use is not None:
+        return use(config)
+    result, models = Result({}, {}), {}
+    with begun(config, data.files) as run:
+        recordings = data.spoken_digits()
+        path = run.record
+        for task in config.tasks:
+            print(f"{task} digits:", flush=True)
+            result.fitted[task] = fitted = train(run, task, recordings)
+            run.warnings.extend(f"{task}: {warning}" for warning in fitted.warnings)
+            models[task] = training.best_seed(fitted)
+            seeds = [jax.tree.map(itemgetter(i), fitted.params) for i in range(config.seeds)]
+            if task == "isolated":
+                result.tests[task] = measure_isolated(seeds, recordings)
+            else:
+                result.tests[task] = measure_connected(seeds, recordings, config.width)
+                strings = listen_to(seeds[0], recordings.test)
+                plot.plot(path.with_suffix(".posteriors.png"), strings)
+            title, figure = f"{path.stem}, {task} digits", path.with_suffix(f".{task}.png")
+            plot_losses(figure, title, fitted.history, "nats per digit")
+        scale = {"mean": recordings.mean.tolist(), "deviation": recordings.deviation.tolist()}
+        run.save_model(models, **scale)
+        results = {
+            task: found | {"history": result.fitted[task].history}
+            for task, found in result.tests.items()
+        }
+        numbers = summary(run.write_record(results))
+        for label, number in numbers.items():
+            print(f"{label:>40}: {number}")
+        run.conclude(", ".join(f"{label} {number}" for label, number in numbers.items()))
     return result
+
+
+def use(config: Config) -> dict[str, str]:
+    """Finds the digits of a user's recording with the models of a finished run."""
+    recording = config.recording
+    if recording is None:
+        raise SettingError("--recording is missing: --use needs a file to listen to.")
+    config, saved = opened(config)
+    template = jax.eval_shape(
+        lambda: {task: init(config, jax.random.key(0), task) for task in config.tasks}
+    )
+    models = params_of(saved, template)
+    frames = read_recording(recording)
+    frames = (frames - np.array(saved.knows["mean"])) / np.array(saved.knows["deviation"])
+    batch = Batch(frames.astype(np.float32)[:, None], np.array([len(frames)]), None)
+    found = {}
+    for task, model in models.items():
+        if task == "isolated":
+            found[task] = str(int(jnp.argmax(isolated_logits(model, batch))))
+        else:
+            logits = connected_logits(model, batch)[:, 0]
+            beam = prefix_beam(logits, jnp.ones(len(frames), bool), config.width, LONGEST)
+            (found[task],) = words_of(np.asarray(beam.prefixes[:1]))
+        print(f"as {task} digits: {found[task]}")
+    return found
 
 
 def summary(record: Mapping[str, Any]) -> dict[str, str]:

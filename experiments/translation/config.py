@@ -1,9 +1,24 @@
 """The settings of a run, and the presets."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from pathlib import Path
+from typing import Annotated, Literal
 
-from experiments.harness.command_line import LearningRate, Run, RunOptions
+from experiments.harness.settings import (
+    USAGE,
+    BatchSize,
+    Count,
+    EvaluateEvery,
+    Interval,
+    Layers,
+    LearningRate,
+    Rate,
+    Run,
+    RunOptions,
+    Size,
+    Steps,
+    Use,
+)
 
 
 @dataclass(frozen=True)
@@ -14,25 +29,28 @@ class Config:
     """Where the other settings' defaults come from."""
     dataset: Literal["cmudict", "verses", "tsv"] = "cmudict"
     """Words and their phonemes, verses in English and Spanish, or a file of yours."""
-    tsv: str = ""
+    tsv: Path | None = None
     """For --dataset tsv: a file with a source, a tab and its target in every line."""
-    embedding_size: int = 64
-    hidden_size: int = 192
+    embedding_size: Size = 64
+    hidden_size: Size = 192
     """Of each direction of the encoder's layers, and of the decoder's layers."""
-    encoder_layers: int = 1
-    dropout: float = 0.1
+    encoder_layers: Layers = 1
+    dropout: Rate = 0.1
     """Rate on the inputs of every layer, one mask for all steps of a sequence."""
-    label_smoothing: float = 0.1
-    at_least: int = 1
+    label_smoothing: Rate = 0.1
+    at_least: Count = 1
     """How often a token must occur in the training part to be known."""
-    longest: int = 20
+    longest: Count = 20
     """Pairs with more tokens on either side are left out of training; of the test, none is."""
-    batch_size: int = 128
-    steps: int = 1500
+    batch_size: BatchSize = 128
+    steps: Steps = 1500
     learning_rate: LearningRate = 2e-3
-    evaluate_every: int = 250
-    beam_size: int = 5
-    length_penalty: float = 0.0
+    evaluate_every: EvaluateEvery = 250
+    use: Use = None
+    lines: Annotated[Path, USAGE] = Path("-")
+    """With --use: a file with a source in every line; "-" is standard input."""
+    beam_size: Annotated[int, Interval("[1, 100]"), USAGE] = 5
+    length_penalty: Annotated[float, Interval("[0, 10]"), USAGE] = 0.0
     """See `search.beam_search`."""
     run: RunOptions = field(default_factory=Run)
 

@@ -11,9 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from experiments.harness.batches import similar_rows_at
-from experiments.harness.datasets import DatasetError, Source, fetch
+from experiments.harness.datasets import Source, fetch, hashes, read_text
+from experiments.harness.settings import SettingError
 from experiments.harness.tokens import Vocabulary, padded
-from experiments.translation.verses import aligned_verses
+from experiments.translation import verses as bibles
+from experiments.translation.config import Config
 
 SPECIAL = ("<pad>", "<start>", "<end>", "<unknown>")  # the first tokens of every vocabulary
 PAD, START, END, UNKNOWN = range(4)
@@ -92,7 +94,7 @@ def verses() -> Data:
     """
     parts: list[list[tuple[Tokens, Tokens]]] = [[], [], []]
     seen: dict[Tokens, int] = {}
-    for book, english, spanish in aligned_verses():
+    for book, english, spanish in bibles.aligned_verses():
         if max(len(text.split()) for text in (english, spanish)) <= _LONGEST_VERSE:
             source, part = _words_of(english), {5: 2, 6: 1}.get(book % 10, 0)
             if seen.setdefault(source, part) == part:
@@ -101,14 +103,30 @@ def verses() -> Data:
     return Data(train, validation, test, (" ", " "))
 
 
-def load(name: str, path: str) -> Data:
-    """Loads "cmudict", "verses", or "tsv", which is the table at this path."""
-    if name == "tsv":
-        return table(path)
-    return cmudict() if name == "cmudict" else verses()
+def load(config: Config) -> Data:
+    """Loads the data set of a configuration, which may be the user's own table."""
+    if config.tsv is not None:
+        return table(config.tsv)
+    return cmudict() if config.dataset == "cmudict" else verses()
 
 
-def table(path: str) -> Data:
+def files(config: Config) -> dict[str, str]:
+    """The sha256 of the files that `load` reads.
+
+    Raises:
+      SettingError: the data set is "tsv" and no table is named, or the other way round.
+    """
+    if (config.dataset == "tsv") != (config.tsv is not None):
+        raise SettingError(
+            f"--dataset is {config.dataset} and --tsv {config.tsv}, but a table of yours needs "
+            "--dataset tsv --tsv FILE."
+        )
+    if config.tsv is not None:
+        return {config.tsv.name: read_text(config.tsv, "--tsv")[1]}
+    return hashes(_CMUDICT) if config.dataset == "cmudict" else hashes(*bibles.SOURCES)
+
+
+def table(path: Path) -> Data:
     """Reads a file of two columns with a tab between: any source and its target.
 
     Spaces separate tokens. A column that has none in the whole file is read by characters.
@@ -116,14 +134,27 @@ def table(path: str) -> Data:
     Returns:
         A tenth each of the sources for validation and test, chosen by hash. Lines with equal
         sources are several right targets of one.
+
+    Raises:
+      SettingError: the file cannot be read; a line has not two columns, or has a special token; a
+        part would be empty.
     """
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{path or 'the empty --tsv'} cannot be read: {error}") from error
-    rows = [line.split("\t") for line in lines if line.strip()]
-    if not rows or any(len(row) != 2 or not all(map(str.split, row)) for row in rows):
-        raise DatasetError(f"{path} must have two columns, with one tab between, in every line")
+    rows = []
+    for number, line in enumerate(read_text(path, "--tsv")[0].split("\n"), start=1):
+        if not line.strip():
+            continue
+        row = line.split("\t")
+        if len(row) != 2 or not all(map(str.split, row)):
+            raise SettingError(
+                f"--tsv is {str(path)!r}, but line {number} has not two columns with one tab "
+                f"between: {line[:60]!r}."
+            )
+        if strange := set(SPECIAL).intersection(line.split()):
+            raise SettingError(
+                f"--tsv is {str(path)!r}, but line {number} has {', '.join(strange)}, which stands "
+                "for something else here."
+            )
+        rows.append(row)
     spaced = [any(" " in row[column].strip() for row in rows) for column in (0, 1)]
     tokens = [
         tuple(
@@ -135,7 +166,9 @@ def table(path: str) -> Data:
     separators = " " if spaced[0] else "", " " if spaced[1] else ""
     data = _by_hash([(source, target) for source, target in tokens], separators, (8, 9, 10))
     if not all(part.sources for part in data[:3]):
-        raise DatasetError(f"{path} has too few lines to be split into three parts")
+        raise SettingError(
+            f"--tsv is {str(path)!r}, but its {len(rows)} lines are too few for three parts."
+        )
     return data
 
 
@@ -161,6 +194,15 @@ def _part(rows: Iterable[tuple[Tokens, Tokens]]) -> Part:
         if target not in targets:
             targets.append(target)
     return Part(list(references), list(references.values()))
+
+
+def tokens_of(line: str, dataset: str, separator: str) -> Tokens:
+    """A user's line as the sources of a data set are: in words, or in characters."""
+    if dataset == "verses":
+        return _words_of(line)
+    if dataset == "cmudict":
+        line = line.lower()
+    return tuple(line.split()) if separator else tuple(line.strip())
 
 
 def _words_of(text: str) -> Tokens:

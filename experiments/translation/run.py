@@ -1,5 +1,6 @@
 """Trains the encoder and the decoder, translates the test part, and scores it."""
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -8,8 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.harness import records, training
+from experiments.harness import training
+from experiments.harness.datasets import read_lines
 from experiments.harness.figures import plot_losses
+from experiments.harness.models import opened, params_of
+from experiments.harness.runs import OpenRun, begun
+from experiments.harness.settings import SettingError
 from experiments.harness.tokens import Vocabulary, vocabulary_of
 from experiments.translation import data, plot
 from experiments.translation.config import Config
@@ -86,89 +91,144 @@ def examples_of(
 
 
 def train(
-    config: Config, pairs: Batch, validation: Batch, vocabularies: Sequence[Vocabulary]
+    run: OpenRun, model: Model, pairs: Batch, validation: Batch, key: jax.Array
 ) -> training.Fitted:
     """Trains, and keeps the parameters that are best in validation."""
-    init_key, train_key = jax.random.split(jax.random.key(0))
-    source_size, target_size = map(len, vocabularies)
-    sizes = config.embedding_size, config.hidden_size, config.encoder_layers
+    config: Config = run.config
 
     def loss(model: Model, carry: Any, batch: Batch, key: jax.Array) -> tuple[jax.Array, Any]:
         rates = {"rate": config.dropout, "smoothing": config.label_smoothing}
         return loss_of(model, batch, key, **rates), carry
 
     return training.fit(
-        training.TrainingConfig.of(
-            config,
-            f"translation-{config.preset}.checkpoints",
+        training.TrainingConfig(
             steps=config.steps,
+            evaluate_every=config.evaluate_every,
             optimiser=training.adam(config.learning_rate, config.steps),
             items_per_step=config.batch_size,
             unit="pairs",
+            folder=run.checkpoints,
+            baseline=math.log(len(model.target_embedding)),  # of every token alike
         ),
-        train_key,
-        init_model(init_key, source_size, target_size, *sizes),
+        key,
+        model,
         loss=loss,
         batch_at=data.batches_of(pairs, config.batch_size),
         evaluate=lambda model: nats_per_token(model, validation),
     )
 
 
-def main(config: Config) -> Result:
-    """Trains, translates the test part, compares with baselines; writes a record and figures."""
-    environment = records.environment()
-    corpus = data.load(config.dataset, config.tsv)
-    pairs = [pair for pair in corpus.train.pairs() if max(map(len, pair)) <= config.longest]
-    vocabularies = [
-        vocabulary_of(side, special=SPECIAL, at_least=config.at_least)
-        for side in zip(*pairs, strict=True)
-    ]
-    known, validation = (
-        data.encode_pairs(part, vocabularies) for part in (pairs, corpus.validation.pairs())
-    )
-    fitted = train(config, known, validation, vocabularies)
-    test, (source_vocabulary, target_vocabulary) = corpus.test, vocabularies
-    sources = data.encode_all(test.sources, source_vocabulary)
+def init(config: Config, key: jax.Array, vocabularies: Sequence[Vocabulary]) -> Model:
+    """Draws the parameters for these vocabularies of sources and targets."""
+    sources, targets = map(len, vocabularies)
+    sizes = config.embedding_size, config.hidden_size, config.encoder_layers
+    return init_model(key, sources, targets, *sizes)
+
+
+def main(config: Config) -> Result | list[str]:
+    """Trains, translates the test part, compares with baselines; writes model, record, figures.
+
+    With `config.use`, translates the lines of a file, and nothing else.
+    """
+    if config.use is not None:
+        return use(config)
+    with begun(config, lambda: data.files(config)) as run:
+        corpus = data.load(config)
+        pairs = [pair for pair in corpus.train.pairs() if max(map(len, pair)) <= config.longest]
+        if not pairs:
+            raise SettingError(f"--longest is {config.longest}, but every pair is longer.")
+        vocabularies = [
+            vocabulary_of(side, special=SPECIAL, at_least=config.at_least)
+            for side in zip(*pairs, strict=True)
+        ]
+        known, validation = (
+            data.encode_pairs(part, vocabularies) for part in (pairs, corpus.validation.pairs())
+        )
+        init_key, train_key = jax.random.split(jax.random.key(0))
+        model = init(config, init_key, vocabularies)
+        fitted = train(run, model, known, validation, train_key)
+        length = known.targets.shape[1]
+        run.save_model(
+            fitted.params,
+            symbols=[vocabulary.symbols for vocabulary in vocabularies],
+            separators=corpus.separators,
+            length=length,
+        )
+        result = test(config, fitted, corpus, vocabularies, length)
+        report(run, corpus.separators, result)
+    return result
+
+
+def test(
+    config: Config,
+    fitted: training.Fitted,
+    corpus: data.Data,
+    vocabularies: Sequence[Vocabulary],
+    length: int,
+) -> Result:
+    """Translates the test part by both searches, and scores what they find."""
+    part, (source_vocabulary, target_vocabulary) = corpus.test, vocabularies
+    sources = data.encode_all(part.sources, source_vocabulary)
     search = partial(
-        translate,
-        *(fitted.params, sources, known.targets.shape[1]),
-        length_penalty=config.length_penalty,
+        translate, *(fitted.params, sources, length), length_penalty=config.length_penalty
     )
     scores = {}
     for name, size in {"greedy": 1, f"beam of {config.beam_size}": config.beam_size}.items():
         found = search(size=size)
         hypotheses = [data.decode_row(row, target_vocabulary) for row in found]
-        scores[name] = scores_of(hypotheses, test.references)
+        scores[name] = scores_of(hypotheses, part.references)
     shown = np.random.default_rng(0).permutation(len(sources))[:SHOWN]
-    part = Part([test.sources[i] for i in shown], [test.references[i] for i in shown])
-    examples = examples_of(fitted.params, part, sources[shown], found[shown], target_vocabulary)
-    result = Result(scores, baselines_of(corpus.train, test), examples, fitted)
-    report(config, environment, corpus.separators, result)
-    return result
+    some = Part([part.sources[i] for i in shown], [part.references[i] for i in shown])
+    examples = examples_of(fitted.params, some, sources[shown], found[shown], target_vocabulary)
+    return Result(scores, baselines_of(corpus.train, part), examples, fitted)
 
 
-def report(
-    config: Config, environment: Mapping[str, str], separators: tuple[str, str], result: Result
-) -> None:
+def use(config: Config) -> list[str]:
+    """Translates a user's lines with the model of a finished run."""
+    config, saved = opened(config)
+    vocabularies = [Vocabulary(tuple(symbols)) for symbols in saved.knows["symbols"]]
+    template = jax.eval_shape(lambda: init(config, jax.random.key(0), vocabularies))
+    model, (before, after) = params_of(saved, template), saved.knows["separators"]
+    lines = read_lines(config.lines, "--lines")
+    tokens = [data.tokens_of(line, config.dataset, before) for line in lines]
+    found = translate(
+        model,
+        data.encode_all(tokens, vocabularies[0]),
+        saved.knows["length"],
+        size=config.beam_size,
+        length_penalty=config.length_penalty,
+    )
+    translations = [after.join(data.decode_row(row, vocabularies[1])) for row in found]
+    for line, translation in zip(lines, translations, strict=True):
+        print(f"{line}\t{translation}")
+    return translations
+
+
+def report(run: OpenRun, separators: tuple[str, str], result: Result) -> None:
     """Writes the record and the figures, and prints what they say."""
-    path = config.run.output / f"translation-{config.preset}.json"
+    path, published = run.record, PUBLISHED[run.config.dataset]
+    run.warnings.extend(result.fitted.warnings)
     results = {
         "scores": result.scores,
         "baselines": result.baselines,
-        "published": PUBLISHED[config.dataset],
+        "published": published,
         "examples": result.examples,
     }
     history = result.fitted.history
-    records.write_record(path, config, environment, results, history=history)
+    run.write_record(results, history=history)
     plot_losses(path.with_suffix(".png"), path.stem, history, "nats per token")
     plot.plot(path.with_suffix(".attention.png"), result.examples)
     for example in result.examples:
         print(plot.as_text(example, separators))
     print()
-    for label, scores in (result.scores | result.baselines | PUBLISHED[config.dataset]).items():
-        shown = (f"{name} {value:.4f}" for name, value in scores.items())
-        print(f"{label:>24}: {', '.join(shown)}")
-    print(f"record and figures: {path}, .png and .attention.png")
+    lines = {
+        label: ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
+        for label, scores in (result.scores | result.baselines | published).items()
+    }
+    for label, line in lines.items():
+        print(f"{label:>24}: {line}")
+    name = list(result.scores)[-1]
+    run.conclude(f"{name}: {lines[name]}")
 
 
 def summary(record: Mapping[str, Any]) -> dict[str, str]:

@@ -20,6 +20,7 @@ _SPANISH = Source(
     "5c87f9b2bc97457e8a872f5bae7ea7ce59cb3de1dcee73e4d4740451863694cf",
     "sword-text-sparv=2.60-1",
 )
+SOURCES = (_ENGLISH, _SPANISH)
 
 
 def aligned_verses() -> Iterator[tuple[int, str, str]]:
