@@ -36,7 +36,8 @@ def prepared(products, params):
 
 
 def slots(products, params):
-    return products.slots(params.w_x, 4), products.slots(params.w_h, 4), params.b
+    w_x, w_h = (None if w is None else products.slots(w, 4) for w in (params.w_x, params.w_h))
+    return w_x, w_h, params.b
 
 
 def coefficients(products, at, along, options):
@@ -45,12 +46,16 @@ def coefficients(products, at, along, options):
     new = jnp.tanh(f * c + i * g)
     to_c = jnp.stack([g * i * (1 - i), c * f * (1 - f), i * (1 - g * g)], axis=-2)
     to_h, to_o = o * (1 - new * new), new * o * (1 - o)
-    terms = [
-        project(products, params, xs_dot, h.dtype),
-        products.slotted(at.inputs.xs, w_x, h.dtype),
-        products.slotted(h, w_h, h.dtype),
+    terms = []
+    if xs_dot is not None:
+        terms.append(project(products, params, xs_dot, h.dtype))
+    terms += [
+        products.slotted(x, w, h.dtype)
+        for x, w in ((at.inputs.xs, w_x), (h, w_h))
+        if jax.tree.leaves(w)
     ]
-    u_dot = sum(jnp.stack(per_gate(term, 4), axis=-2) for term in terms)
+    zeros = jnp.zeros((*h.shape[:-1], 4, h.shape[-1]), h.dtype)
+    u_dot = sum((jnp.stack(per_gate(term, 4), axis=-2) for term in terms), zeros)
     u_dot = biased(u_dot.reshape(*h.shape[:-1], -1), b).reshape(u_dot.shape)
     kept = jnp.zeros(h.shape, bool)
     if at.inputs.mask is not None:

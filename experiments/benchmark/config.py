@@ -21,10 +21,11 @@ MODES: tuple[Mode, ...] = ("train", "forward")
 class Config:
     """What is timed."""
 
-    preset: Literal["default", "quick", "tuning"] = "default"
+    preset: Literal["default", "quick", "tuning", "models", "derivatives"] = "default"
     """The defaults of everything else: "default" is the published benchmark, "quick" a glance."""
-    compare: Literal["libraries", "tuning"] = "libraries"
-    """The libraries; or ours without each item of its tuning for XLA on CPU."""
+    compare: Literal["libraries", "tuning", "models", "derivatives"] = "libraries"
+    """The libraries; ours without each item of its tuning for XLA on CPU; gradients mapped over
+    many models; or derivatives of all kinds."""
     workloads: Annotated[tuple[Workload, ...], DISTINCT] = tuple(WORKLOADS)
     rounds: Annotated[int, Interval("[1, 10000]")] = 20
     """How often each implementation runs."""
@@ -39,4 +40,6 @@ PRESETS = {
     "default": Config(),
     "quick": Config(preset="quick", workloads=("rl", "one"), rounds=5, tables=False),
     "tuning": Config(preset="tuning", compare="tuning", tables=False),
+    "models": Config(preset="models", compare="models", tables=False),
+    "derivatives": Config(preset="derivatives", compare="derivatives", tables=False),
 }

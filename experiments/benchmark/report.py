@@ -86,6 +86,27 @@ def plot(path: Path, results: Mapping[str, Any]) -> None:
             draw_sweep(lower.subplots(1, len(sweep)), sweep, colours)
 
 
+def plot_models(path: Path, curve: Mapping[str, Any]) -> None:
+    """Draws the time of a gradient mapped over models against their number, to a PNG."""
+    counts = [int(count) for count in curve]
+    with saved_figure(path, 7, 4.2) as figure:
+        axes = figure.subplots()
+        for name in next(iter(curve.values())):
+            if name != "sizes":
+                times = [entries[name]["median_ms"] for entries in curve.values()]
+                axes.loglog(counts, times, marker=".", label=name)
+        sizes = [str(size) for size in next(iter(curve.values()))["sizes"].values()][1:]
+        axes.set_xticks(counts, map(str, counts))
+        axes.minorticks_off()
+        axes.set(
+            title=f"gradients mapped over models, T · B · I · H = {' · '.join(sizes)}",
+            xlabel="models",
+            ylabel="ms",
+        )
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False)
+
+
 def draw_ratios(
     axes: Any, mode: str, workloads: Mapping[str, Any], colours: Mapping[str, str]
 ) -> None:

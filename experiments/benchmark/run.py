@@ -6,7 +6,7 @@ median over the rounds, and the ratio of medians to the fastest peer of the same
 all weights and the inputs. Compilation is timed separately.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from experiments.benchmark import studies
+from experiments.benchmark import derivatives, models, studies
 from experiments.benchmark.config import MODES, WORKLOADS, Config
 from experiments.benchmark.ours import OURS
 from experiments.benchmark.peers import PEERS
@@ -23,6 +23,7 @@ from experiments.benchmark.report import (
     markdown_memory,
     markdown_precision,
     plot,
+    plot_models,
     table,
 )
 from experiments.benchmark.timing import pin_to_cores, timed
@@ -47,32 +48,52 @@ def main(config: Config) -> dict[str, Any]:
     with begun(config) as run:
         run.environment = dict(run.environment) | installed(PACKAGES)
         jax.block_until_ready(jax.jit(jnp.sin)(1.0))  # JAX's own start-up is not compile time
-        everything = TUNING if config.compare == "tuning" else {**OURS, **PEERS}
-        results: dict[str, Any] = {"workloads": {}}
-        for name in config.workloads:
-            shape = WORKLOADS[name]
-            results["workloads"][name] = {"shape": shape._asdict()}
-            for mode in MODES:
-                entries = timed(f"{name} {mode}", shape, mode, everything, config.rounds)
-                results["workloads"][name][mode] = {k: v._asdict() for k, v in entries.items()}
-                print(table(f"{name} {mode}", entries), flush=True)
-        if config.tables:
-            results["sweep"] = studies.sweep(rounds=5)
-            results["memory"] = studies.memory()
-            results["precision"] = studies.precision(config.rounds)
+        results = MEASURES[config.compare](config)
         record = run.write_record(results)
         if config.compare == "libraries":
             plot(run.record.with_suffix(".png"), results)
+        elif config.compare == "models":
+            plot_models(run.record.with_suffix(".png"), results["curve"])
         print(*summary(record).values(), sep="\n")
-        run.conclude(f"{', '.join(config.workloads)} timed")
+        run.conclude(f"{config.compare} timed")
     return results
+
+
+def time_workloads(config: Config) -> dict[str, Any]:
+    """Times every implementation on every workload."""
+    everything = TUNING if config.compare == "tuning" else {**OURS, **PEERS}
+    results: dict[str, Any] = {"workloads": {}}
+    for name in config.workloads:
+        shape = WORKLOADS[name]
+        results["workloads"][name] = {"shape": shape._asdict()}
+        for mode in MODES:
+            entries = timed(f"{name} {mode}", shape, mode, everything, config.rounds)
+            results["workloads"][name][mode] = {k: v._asdict() for k, v in entries.items()}
+            print(table(f"{name} {mode}", entries), flush=True)
+    if config.tables:
+        results["sweep"] = studies.sweep(rounds=5)
+        results["memory"] = studies.memory()
+        results["precision"] = studies.precision(config.rounds)
+    return results
+
+
+MEASURES: Mapping[str, Callable[[Config], dict[str, Any]]] = {
+    "libraries": time_workloads,
+    "tuning": time_workloads,
+    "models": lambda config: models.measure(config.rounds),
+    "derivatives": lambda config: derivatives.measure(config.rounds),
+}
 
 
 def summary(record: Mapping[str, Any]) -> dict[str, str]:
     """The tables of a record that the page shows."""
-    results = record["results"]
-    if record["settings"].get("compare") == "tuning":
+    results, compare = record["results"], record["settings"].get("compare")
+    if compare == "tuning":
         return {"tuning": markdown_tuning(results["workloads"])}
+    if compare == "models":
+        return {"models": models.markdown_models(results["workloads"])}
+    if compare == "derivatives":
+        return {"derivatives": derivatives.markdown_derivatives(results)}
     tables = {"times": markdown(results["workloads"], [*OURS, *PEERS])}
     if record["settings"]["tables"]:
         tables["memory"] = markdown_memory(results["memory"])

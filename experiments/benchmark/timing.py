@@ -67,14 +67,16 @@ def compiled(
         return apply(weights, xs)
 
     function = forward if mode == "forward" else jax.value_and_grad(loss, argnums=(0, 1))
+    return ready(function, weights, xs, out_weights)
+
+
+def ready(function: Callable[..., Any], *args: Any) -> Ready:
+    """Traces and compiles a function."""
     start = time.perf_counter()
-    program = jax.jit(function).lower(weights, xs, out_weights).compile()
+    program = jax.jit(function).lower(*args).compile()
     seconds = time.perf_counter() - start
-    return Ready(
-        lambda: jax.block_until_ready(program(weights, xs, out_weights)),
-        seconds,
-        temporary_bytes(program),
-    )
+    call = lambda: jax.block_until_ready(program(*args))  # noqa: E731
+    return Ready(call, seconds, temporary_bytes(program))
 
 
 def temporary_bytes(program: Any) -> int:
@@ -101,24 +103,24 @@ def timed(
     title: str, shape: Shape, mode: Mode, implementations: Mapping[str, Implementation], rounds: int
 ) -> dict[str, Entry]:
     """Compiles all implementations, then runs each once per round, in random order."""
-    ready: dict[str, Ready] = {}
+    made: dict[str, Ready] = {}
     for name, make in tqdm(
         implementations.items(), f"{title}: compiling", leave=False, disable=None
     ):
         try:
-            ready[name] = make(shape, mode)
+            made[name] = make(shape, mode)
         except (ImportError, UnsupportedError) as reason:
             tqdm.write(f"{title}: {name} is skipped: {reason}")
-    for each in ready.values():
+    for each in made.values():
         each.call()
-    names = list(ready)
+    names = list(made)
     times: dict[str, list[float]] = {name: [] for name in names}
     shuffler = np.random.default_rng(0)
     for _ in tqdm(range(rounds), f"{title}: rounds", leave=False, disable=None):
         # in another order each time: some libraries' idle threads spin on into their successor's
         for name in shuffler.permutation(names):
             start = time.perf_counter()
-            ready[name].call()
+            made[name].call()
             times[name].append(1e3 * (time.perf_counter() - start))
     medians = {name: float(np.median(times[name])) for name in names}
     foreign = [medians[name] for name in names if not name.startswith("gru_jax")]
@@ -128,11 +130,11 @@ def timed(
             medians[name],
             min(times[name]),
             medians[name] / fastest,
-            ready[name].compile_seconds,
-            ready[name].temporary_bytes,
+            made[name].compile_seconds,
+            made[name].temporary_bytes,
         )
         for name in names
     }
-    ready.clear()
+    made.clear()
     gc.collect()
     return entries

@@ -1,121 +1,85 @@
-"""`jax.vmap` of a recurrence as one more batch axis of it.
+"""`jax.vmap` of a recurrence, its derivative and their transposes."""
 
-JAX maps a function operation by operation, and its rules for concatenating, reshaping and
-broadcasting move the mapped axis to the front, so that arrays are transposed before and after each
-loop over time. Here the recurrence is a single primitive until it is differentiated or
-compiled, and the primitive's batching rule turns the mapped axis into a batch axis.
-"""
-
+import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import Primitive, jaxpr_as_fun
-from jax.interpreters import ad, batching, mlir
 
-Flat = Callable[..., Sequence[jax.Array]]
-"""A recurrence on flat arguments, with flat results."""
+from . import platforms
+from .flat import D_WEIGHTS, ROWS, WEIGHTS, Flat, Kind, merged, some
+
+Bind = Callable[[Flat, Sequence[Any], Sequence[Kind], Sequence[Kind]], Sequence[Any]]
+"""Calls a function with arguments, their kinds and those of the results as one primitive."""
 
 
-def vmap_as_batch(
-    f: Callable[..., tuple[Any, Any]], params: Any, constants: Any, h0: Any, inputs: Any
-) -> tuple[Any, Any]:
-    """Calls a recurrence such that `jax.vmap` gives it a batch axis.
-
-    Where the weights are mapped, or the inputs are not, JAX's own rules apply.
+def mapped_call(
+    bind: Bind,
+    flat: Flat,
+    arguments: tuple[Sequence[Any], Sequence[int | None]],
+    kinds: Sequence[Kind],
+    out_kinds: Sequence[Kind],
+) -> tuple[Sequence[Any], Sequence[int]]:
+    """The batching rule: a mapped axis becomes a batch axis, or one of models.
 
     Args:
-      f: `(params, constants, h0, inputs) -> (h_last, states)`, with any batch axes.
-      params: a pytree without batch axes.
-      constants: a pytree of arrays `[..., features]`.
-      h0: a pytree of arrays `[..., features]`, as h_last is.
-      inputs: a pytree of arrays `[T, ..., features]`, as the states are.
+      bind: calls the primitive.
+      flat: what it calls.
+      arguments: the arguments, and their mapped axes.
+      kinds: of the arguments.
+      out_kinds: of the results.
+
+    Returns:
+      The results, and their mapped axes.
     """
-    args = params, constants, h0, inputs
-    leaves, tree = jax.tree.flatten(args)
-    out = jax.tree.structure((h0, h0))
+    leaves, dims = arguments
+    mapped = [dim is not None for dim in dims]
+    values, places = some(leaves, mapped), tuple(some(dims, mapped))
+    here = set(some(kinds, mapped))
+    (size,) = {value.shape[place] for value, place in zip(values, places, strict=True)}
+    out_dims = [kind.axis or 0 for kind in out_kinds]
+    at_once = partial(jax.vmap, flat.many(size).of(leaves, mapped))
+    if WEIGHTS in here:
+        first = [jnp.moveaxis(*each, 0) for each in zip(values, places, strict=True)]
 
-    def flat(*leaves: Any) -> list[jax.Array]:
-        return jax.tree.leaves(f(*jax.tree.unflatten(tree, leaves)))
+        def one_by_one(*values: Any) -> Sequence[Any]:
+            def of_one(values: Any) -> Sequence[Any]:
+                return bind(flat, merged(leaves, mapped, values), kinds, out_kinds)
 
-    sizes = _Sizes(*(len(jax.tree.leaves(arg)) for arg in (params, (constants, h0), inputs)))
-    h_last, states = jax.tree.unflatten(out, _bind(flat, leaves, sizes))
-    return h_last, states
+            results: Sequence[Any] = jax.lax.map(of_one, values)
+            return results
 
-
-class _Sizes(NamedTuple):
-    """How many arrays each argument consists of."""
-
-    params: int
-    states: int
-    inputs: int
-
-
-def _bind(f: Flat, leaves: Sequence[Any], sizes: _Sizes) -> Sequence[jax.Array]:
-    jaxpr = jax.make_jaxpr(f)(*leaves)
-    results: Sequence[jax.Array] = _recurrence.bind(*leaves, f=f, call_jaxpr=jaxpr, sizes=sizes)
-    return results
-
-
-def _run(*leaves: Any, call_jaxpr: Any, **_: Any) -> Sequence[jax.Array]:
-    results: Sequence[jax.Array] = jaxpr_as_fun(call_jaxpr)(*leaves)
-    return results
-
-
-def _jvp(primals: Sequence[Any], tangents: Sequence[Any], *, f: Flat, **_: Any) -> Any:
-    return jax.jvp(f, tuple(primals), tuple(map(ad.instantiate_zeros, tangents)))
+        shapes = [
+            leaf.shape[1:] if m else leaf.shape
+            for leaf, m in zip(merged(leaves, mapped, first), mapped, strict=True)
+        ]
+        work = _work(shapes, kinds)
+        results = platforms.of_models(one_by_one, at_once(), first, work)
+        return results, [0] * len(out_kinds)
+    if all(kind.linear for kind in here):
+        at_once = partial(jax.vmap, flat.many(size).as_compiled().of(leaves, mapped))
+        return at_once(in_axes=places, out_axes=out_dims)(*values), out_dims
+    if D_WEIGHTS in here or flat.is_transpose:
+        return at_once(in_axes=places, out_axes=out_dims)(*values), out_dims
+    leaves = [_placed(*each, size) for each in zip(leaves, dims, kinds, strict=True)]
+    return bind(flat, leaves, kinds, out_kinds), out_dims
 
 
-def _map(
-    leaves: Sequence[Any],
-    dims: Sequence[int | None],
-    *,
-    f: Flat,
-    call_jaxpr: Any,
-    sizes: _Sizes,
-) -> tuple[Sequence[jax.Array], tuple[int, ...]]:
-    outs = len(call_jaxpr.out_avals) // 2
-    out_dims = (0,) * outs + (1,) * outs
-    xs = sizes.params + sizes.states
-    if dims[xs] is None or any(dim is not None for dim in dims[: sizes.params]):
-        return jax.vmap(f, in_axes=tuple(dims), out_axes=list(out_dims))(*leaves), out_dims
-    size = leaves[xs].shape[dims[xs]]
-    axes = [None] * sizes.params + [0] * sizes.states + [1] * sizes.inputs
-
-    def placed(x: jax.Array, dim: int | None, axis: int | None) -> jax.Array:
-        if axis is None:
-            return x
-        if dim is not None:
-            return jnp.moveaxis(x, dim, axis)
-        x = jnp.expand_dims(x, axis)
-        return jnp.broadcast_to(x, (*x.shape[:axis], size, *x.shape[axis + 1 :]))
-
-    leaves = [placed(*each) for each in zip(leaves, dims, axes, strict=True)]
-    return _bind(f, leaves, sizes), out_dims
+def _work(shapes: Sequence[tuple[int, ...]], kinds: Sequence[Kind]) -> Any:
+    """The multiplications of one model in one step, from the shapes of its arrays."""
+    matrices = [
+        math.prod(shape) for shape, kind in zip(shapes, kinds, strict=True) if kind == WEIGHTS
+    ]
+    return sum(matrices) * math.prod(shapes[list(kinds).index(ROWS)][:-1])
 
 
-class _ClosedCall(Primitive):
-    """The call of a jaxpr, `call_jaxpr`: interpreters of jaxprs that inline calls inline this one.
-
-    Those of JAX, such as `checkify`, bind a call with what they made of its jaxpr as `subfuns`.
-    """
-
-    multiple_results = True
-
-    def to_lojax(self, *args: Any, **params: Any) -> Any:
-        return _run(*args, **params)
-
-    def bind(self, *args: Any, subfuns: Sequence[Any] = (), **params: Any) -> Any:
-        if not subfuns:
-            return super().bind(*args, **params)  # type: ignore[no-untyped-call]
-        (interpreted,) = subfuns
-        return interpreted.call_wrapped(*args)
-
-
-_recurrence: Any = _ClosedCall("closed_call")
-_recurrence.def_impl(_run)
-_recurrence.def_abstract_eval(lambda *_, call_jaxpr, **__: call_jaxpr.out_avals)
-ad.primitive_jvps[_recurrence] = _jvp
-batching.primitive_batchers[_recurrence] = _map
-mlir.register_lowering(_recurrence, mlir.lower_fun(_run, multiple_results=True))
+def _placed(x: jax.Array, dim: int | None, kind: Kind, size: int) -> jax.Array:
+    """The array with its mapped axis, or one of this size, as a batch axis."""
+    if kind.axis is None:
+        return x
+    if dim is not None:
+        return jnp.moveaxis(x, dim, kind.axis)
+    x = jnp.expand_dims(x, kind.axis)
+    return jnp.broadcast_to(x, (*x.shape[: kind.axis], size, *x.shape[kind.axis + 1 :]))

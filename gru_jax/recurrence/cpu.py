@@ -48,24 +48,24 @@ def tuned(tuning: Tuning = ALL) -> Implementation:
     ) -> tuple[Any, Any]:
         stretch = scan.states(products, cell, options, weights)
         elements = 2**20 if options.save is None else 2**16
-        return run(stretch, carry, steps, elements, options.reverse)
+        return run(stretch, carry, steps, elements, options)
 
     def tangents(
         cell: Cell, options: Options, weights: Any, carry: Any, steps: Any
     ) -> tuple[Any, Any]:
         stretch = scan.tangents(products, cell, options, weights)
-        return run(stretch, carry, steps, 2**16, options.reverse)
+        return run(stretch, carry, steps, 2**16, options)
 
     def run(
-        stretch: scan.Stretch, carry: Any, steps: Any, elements: int, reverse: bool
+        stretch: scan.Stretch, carry: Any, steps: Any, elements: int, options: Options
     ) -> tuple[Any, Any]:
         h, x = jax.tree.leaves(carry)[0], jax.tree.leaves(steps)[0]
         if any(map(is_symbolic, (*h.shape, *x.shape))):
             raise Unsupported("a dimension variable of jax.export")
-        length = max(16, elements // max(h.size, 1))
+        length = max(8, max(16, elements // max(h.size, 1)) // options.models)
         if not tuning.chunks or x.shape[0] < 3 * length:
             return stretch(carry, steps)
-        return in_chunks(stretch, carry, steps, chunk_length(x.shape[0], length), reverse)
+        return in_chunks(stretch, carry, steps, chunk_length(x.shape[0], length), options.reverse)
 
     return Implementation(states, tangents)
 
@@ -86,7 +86,7 @@ def _products(tuning: Tuning) -> Products:
         return tuple(times(x, each, dtype) for each in jnp.split(w, count, axis=1))
 
     if not tuning.transposes:
-        return Products(gates, times, scan.PRODUCTS.prepared, times, *scan.PRODUCTS[4:])
+        return scan.PRODUCTS._replace(gates=gates, state=times, tangent=times)
 
     def transposed_times(x: jax.Array, w: jax.Array, dtype: DTypeLike) -> jax.Array:
         """The product x wᵀ."""
@@ -106,7 +106,23 @@ def _products(tuning: Tuning) -> Products:
     def slotted(x: jax.Array, w: PerGate, dtype: DTypeLike) -> PerGate:
         return tuple(transposed_times(x, each, dtype) for each in w)
 
-    return Products(gates, times, _transposed, transposed_times, slots, slotted)
+    return scan.PRODUCTS._replace(
+        gates=gates,
+        state=times,
+        prepared=_transposed,
+        tangent=transposed_times,
+        slots=slots,
+        slotted=slotted,
+    )
+
+
+def is_large(work: Any) -> bool:
+    """Whether models run one after the other, from their multiplications in one step.
+
+    From 2^17 on their own products are faster than batches of them; smaller ones lose by the loops'
+    fixed costs (`python -m experiments.benchmark --preset models`, JAX 0.10.2).
+    """
+    return not is_symbolic(work) and work >= 2**17
 
 
 def is_single_row_and_large(x: jax.Array, w: jax.Array) -> bool:

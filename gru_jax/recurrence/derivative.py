@@ -6,11 +6,15 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
-from . import platforms
+from .._state import vary_like
+from . import platforms, scan
 from .chunks import chunk_length, in_chunks
+from .flat import D_ROWS, D_STEPS, D_WEIGHTS, ROWS, STEPS, WEIGHTS
 from .interface import Cell, Inputs, Weights
 from .options import Constants, Options
+from .primitive import as_primitive
 
 
 def run(
@@ -36,19 +40,51 @@ def _states(
     return h_last, states
 
 
-@_states.defjvp
+@partial(_states.defjvp, symbolic_zeros=True)
 def _states_jvp(
     cell: Cell, options: Options, primals: tuple[Any, ...], tangents: tuple[Any, ...]
 ) -> tuple[Any, Any]:
     weights, h0, inputs = primals
-    weights_dot, h0_dot, (xs_dot, _, _) = tangents
-    h_last, (states, gates) = platforms.run("states", cell, options, weights, h0, inputs)
-    (_, h_last_dot), states_dot = platforms.run(
-        "tangents",
-        cell,
-        options,
-        (weights, weights_dot),
-        (h0, h0_dot),
-        (states, gates, inputs, xs_dot),
+    weights_dot, h0_dot, (xs_dot, _, _) = scan.nonzero(tangents)
+    if None in jax.tree.leaves(h0_dot, is_leaf=lambda dot: dot is None):
+        zeros = vary_like(jax.tree.map(jnp.zeros_like, h0), h0, weights, inputs)
+        h0_dot = jax.tree.map(lambda zero, dot: zero if dot is None else dot, zeros, h0_dot)
+    h_last, states, gates = as_primitive(
+        _with_gates,
+        (cell, options),
+        (*weights, h0, inputs),
+        (WEIGHTS, ROWS, ROWS, STEPS),
+        (ROWS, STEPS, STEPS),
+    )
+    h_last_dot, states_dot = as_primitive(
+        _tangents,
+        (cell, options),
+        (*weights, h0, (states, gates, inputs), *weights_dot, h0_dot, xs_dot),
+        (WEIGHTS, ROWS, ROWS, STEPS, D_WEIGHTS, D_ROWS, D_ROWS, D_STEPS),
+        (D_ROWS, D_STEPS),
+        compiled=_tangents_in_one_loop,
     )
     return (h_last, states), (h_last_dot, states_dot)
+
+
+def _with_gates(
+    cell: Cell, options: Options, params: Any, constants: Constants, h0: Any, inputs: Inputs
+) -> tuple[Any, Any, Any]:
+    weights = Weights(params, constants)
+    h_last, (states, gates) = platforms.run("states", cell, options, weights, h0, inputs)
+    return h_last, states, gates
+
+
+def _tangents(cell: Cell, options: Options, *args: Any) -> tuple[Any, Any]:
+    params, constants, h0, steps, params_dot, constants_dot, h0_dot, xs_dot = args
+    weights = Weights(params, constants), Weights(params_dot, constants_dot)
+    (_, h_last_dot), states_dot = platforms.run(
+        "tangents", cell, options, weights, (h0, h0_dot), (*steps, xs_dot)
+    )
+    return h_last_dot, states_dot
+
+
+def _tangents_in_one_loop(cell: Cell, options: Options, *args: Any) -> tuple[Any, Any]:
+    params, constants, h0, steps, params_dot, constants_dot, h0_dot, xs_dot = args
+    weights = Weights(params, constants), Weights(params_dot, constants_dot)
+    return scan.tangents_in_one_loop(cell, options, weights, (h0, h0_dot), (*steps, xs_dot))

@@ -22,6 +22,8 @@ so are h and ḣ next to W and Ẇ, in m, ṁ and E; not in (1 − z) ∘ ḣ an
 zoneout multiplies z by 1 − zoneout, except in the factor 1 − z of C_z.
 """
 
+import functools
+import operator
 from collections.abc import Callable
 from typing import NamedTuple, SupportsFloat, SupportsIndex
 
@@ -30,7 +32,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 
 from .._checks import as_array
-from .._ops import biased, scaled
+from .._ops import biased, scaled, spread
 from .._scan import select
 from ..cells.gru import GRUParams, check_gru
 from .interface import Cell, PerGate, Point, Products, Weights, per_gate
@@ -48,10 +50,10 @@ class Gates(NamedTuple):
 
 
 class Slots(NamedTuple):
-    """The parameters in the layout in which their tangents enter."""
+    """The parameters in the layout in which their tangents enter; None for a zero tangent."""
 
-    w_x: PerGate
-    w_h: list[PerGate]  # of all gates; with reset="before" of z and r, and of n
+    w_x: PerGate | None
+    w_h: list[PerGate | None]  # of all gates; with reset="before" of z and r, and of n
     b: list[jax.Array | None]  # [H] each
     b_hn: jax.Array | None  # [H]
 
@@ -65,7 +67,7 @@ class Coefficients(NamedTuple):
 
     keep: jax.Array  # 1 − z
     to_gates: jax.Array | tuple[jax.Array, ...]  # reset="before": C_z, C_n, E, r
-    g: jax.Array
+    g: jax.Array | None  # None for zero
     m_dot: jax.Array | None  # E ∘ c_r, with reset="before"
 
 
@@ -111,7 +113,7 @@ def _recurrent(params: GRUParams) -> list[jax.Array]:
     """W_h by products: whole, or [W_hz, W_hr] and W_hn with reset="before"."""
     if params.reset == "after":
         return [params.w_h]
-    return jnp.split(params.w_h, [2 * params.hidden_size], axis=1)
+    return jnp.split(params.w_h, [2 * (params.w_h.shape[1] // 3)], axis=1)
 
 
 def _bias_per_gate(params: GRUParams) -> list[jax.Array | None]:
@@ -123,16 +125,21 @@ def _prepared(products: Products, params: GRUParams) -> list[jax.Array]:
 
 
 def _slots(products: Products, params: GRUParams) -> Slots:
+    counts = (3,) if params.reset == "after" else (2, 1)
+    w_hs = [None] * len(counts) if params.w_h is None else _recurrent(params)
     return Slots(
-        w_x=products.slots(params.w_x, 3),
-        w_h=[products.slots(w, w.shape[1] // params.hidden_size) for w in _recurrent(params)],
+        w_x=None if params.w_x is None else products.slots(params.w_x, 3),
+        w_h=[
+            None if w is None else products.slots(w, count)
+            for w, count in zip(w_hs, counts, strict=True)
+        ],
         b=_bias_per_gate(params),
         b_hn=params.b_hn,
     )
 
 
 def _coefficients(
-    products: Products, at: Point, along: tuple[Slots, jax.Array], options: Options
+    products: Products, at: Point, along: tuple[Slots, jax.Array | None], options: Options
 ) -> Coefficients:
     (params, (scale, _)), h, (z, r, n, u), (xs, mask, _) = at
     slots, xs_dot = along
@@ -145,42 +152,61 @@ def _coefficients(
     to_n = update * (1 - n * n)
     h = scaled(h, scale)  # as it enters the products, from here on
 
-    def gates(x: jax.Array, slot: PerGate, count: int) -> tuple[jax.Array, ...]:
+    def gates(x: jax.Array, slot: PerGate | None, count: int) -> tuple[jax.Array | None, ...]:
+        if slot is None or not jax.tree.leaves(slot):
+            return (None,) * count
         return per_gate(products.slotted(x, slot, dtype), count)
 
-    with_xs = zip(
-        per_gate(_project(products, params, xs_dot, dtype), 3), gates(xs, slots.w_x, 3), strict=True
+    x_dots: tuple[jax.Array | None, ...] = (None,) * 3
+    if xs_dot is not None:
+        x_dots = per_gate(_project(products, params, xs_dot, dtype), 3)
+    x_z, x_r, x_n = map(_total, x_dots, gates(xs, slots.w_x, 3))
+    b_z, b_r, b_n, b_hn = (
+        None if b is None else spread(b.astype(dtype), z) for b in (*slots.b, slots.b_hn)
     )
-    (x_z, x_r, x_n), (b_z, b_r, b_n) = (a + b for a, b in with_xs), slots.b
     if u is None:  # reset="before"
         h_z, h_r = gates(h, slots.w_h[0], 2)
         (h_n,) = gates(r * h, slots.w_h[1], 1)
         to_m = h * r * (1 - r)
-        c_z, c_r, c_n = biased(x_z + h_z, b_z), biased(x_r + h_r, b_r), biased(x_n, b_n) + h_n
-        return Coefficients(keep, (to_z, to_n, to_m, r), to_z * c_z + to_n * c_n, to_m * c_r)
+        c_z, c_r, c_n = _total(x_z, h_z, b_z), _total(x_r, h_r, b_r), _total(x_n, b_n, h_n)
+        g = _total(_times(to_z, c_z), _times(to_n, c_n))
+        return Coefficients(keep, (to_z, to_n, to_m, r), g, _times(to_m, c_r))
     h_z, h_r, h_n = gates(h, slots.w_h[0], 3)
-    c_z, c_r, c_n = biased(x_z + h_z, b_z), biased(x_r + h_r, b_r), biased(x_n, b_n)
+    c_z, c_r, c_n = _total(x_z, h_z, b_z), _total(x_r, h_r, b_r), _total(x_n, b_n)
     to_r, to_u = to_n * u * r * (1 - r), to_n * r
-    g = to_z * c_z + to_r * c_r + to_n * c_n + to_u * biased(h_n, slots.b_hn)
+    g = _total(
+        _times(to_z, c_z), _times(to_r, c_r), _times(to_n, c_n), _times(to_u, _total(h_n, b_hn))
+    )
     return Coefficients(keep, jnp.stack([to_z, to_r, to_u], axis=-2), g, None)
+
+
+def _total(*terms: jax.Array | None) -> jax.Array | None:
+    """The sum of the terms that are not zero, None being zero."""
+    present = [term for term in terms if term is not None]
+    return functools.reduce(operator.add, present) if present else None
+
+
+def _times(x: jax.Array, y: jax.Array | None) -> jax.Array | None:
+    return None if y is None else x * y
 
 
 def _linear_step(
     products: Products, prepared: list[jax.Array], constants: Constants
 ) -> Callable[[jax.Array, Coefficients], jax.Array]:
+    def plus(x: jax.Array, y: jax.Array | None) -> jax.Array:
+        return x if y is None else x + y
+
     def step(h_dot: jax.Array, coefficients: Coefficients) -> jax.Array:
         keep, to_gates, g, m_dot = coefficients
         in_dot = scaled(h_dot, constants.scale)
         u_dot = products.tangent(in_dot, prepared[0], h_dot.dtype)
         if not isinstance(to_gates, tuple):  # reset="after"
-            u_dot = u_dot.reshape(to_gates.shape)
-            return keep * h_dot + jnp.sum(to_gates * u_dot, axis=-2) + g
+            return plus(keep * h_dot + products.weighted(to_gates, u_dot), g)
         to_z, to_n, to_m, r = to_gates
-        assert m_dot is not None
         u_z, u_r = jnp.split(u_dot, 2, axis=-1)
-        m_dot = r * in_dot + to_m * u_r + m_dot
+        m_dot = plus(r * in_dot + to_m * u_r, m_dot)
         u_n = products.tangent(m_dot, prepared[1], h_dot.dtype)
-        return keep * h_dot + to_z * u_z + to_n * u_n + g
+        return plus(keep * h_dot + to_z * u_z + to_n * u_n, g)
 
     return step
 

@@ -26,6 +26,8 @@ class Products(NamedTuple):
     """`(w)`: the weights in the layout that `tangent` takes."""
     tangent: Callable[[jax.Array, jax.Array, DTypeLike], jax.Array]
     """`(h_dot, prepared(w), dtype)`: h_dot w inside the loop of the tangents."""
+    weighted: Callable[[jax.Array, jax.Array], jax.Array]
+    """`(factors [..., gates, H], u [..., gates · H])`: the sum over the gates of both's product."""
     slots: Callable[[jax.Array, int], PerGate]
     """`(w, gates)`: the layout of w in which its tangent enters, and its gradient leaves."""
     slotted: Callable[[jax.Array, PerGate, DTypeLike], PerGate]
@@ -79,10 +81,12 @@ class Cell(NamedTuple):
     prepared: Callable[[Products, Any], Any]
     """`(products, params)`: the recurrent weights, as `linear_step` takes them."""
     slots: Callable[[Products, Any], Any]
-    """`(products, params)`: all parameters in the layout in which their tangents enter."""
+    """`(products, params)`: all parameters in the layout in which their tangents enter. Tangents
+    that are zero are None, there and in the result."""
     coefficients: Callable[[Products, Point, tuple[Any, jax.Array], Options], Any]
     """`(products, at, (slots, xs_dot), options)`: the coefficients of the linear recurrence that
-    the tangents of the states obey, stacked over time: those of the identity where masked."""
+    the tangents of the states obey, stacked over time: those of the identity where masked. None
+    stands for zero, in all of the slots of a weight or in none of them."""
     linear_step: Callable[[Products, Any, Constants], Callable[[Tree, Any], Tree]]
     """`(products, prepared, constants)`: one step of it, `(h_dot, coefficients) -> h_dot'`."""
 

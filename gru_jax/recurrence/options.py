@@ -20,12 +20,14 @@ class Options:
       reverse: run from the last step to the first.
       unroll: the number of steps per iteration of the compiled loop.
       zoneout: in [0, 1); the share of its old value that every unit keeps in each step.
+      models: how many models, or tangents of one, `jax.vmap` runs at once.
     """
 
     save: Save | None = "gates"
     reverse: bool = False
     unroll: int = 1
     zoneout: float = 0.0
+    models: int = 1
 
     def checked(self, length: Any) -> "Options":
         """The options with canonical types.

@@ -1,6 +1,6 @@
 """Which implementation runs on which platform: the only module that knows a platform."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Literal
@@ -40,6 +40,22 @@ def run(
         *args, default=partial(by, scan.SCAN), **branches
     )
     return result
+
+
+def of_models(
+    one_by_one: Callable[..., Any], at_once: Callable[..., Any], values: list[Any], work: Any
+) -> Any:
+    """Runs models of equal sizes, mapped over the first axis of all values.
+
+    Args:
+      one_by_one: runs one model after the other.
+      at_once: runs them as a batch.
+      values: the arguments of both.
+      work: the multiplications of one model in one step.
+    """
+    if not cpu.is_large(work):
+        return at_once(*values)
+    return jax.lax.platform_dependent(*values, cpu=one_by_one, default=at_once)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
 from jax.typing import DTypeLike
 
 from .._ops import product, spread
@@ -62,10 +63,29 @@ def tangents(
 
         primals = slots, at.constants.reset_state, h, xs
         tangents = slots_dot, along.constants.reset_state, h_dot, xs_dot
-        (h, _), (h_dot, states_dot) = jax.jvp(known, primals, tangents)
+        (h, _), (h_dot, states_dot) = _jvp(known, primals, tangents)
         return (h, h_dot), states_dot
 
     return stretch
+
+
+def nonzero(tangents: Any) -> Any:
+    """The tangents that `custom_jvp` gives to a rule, None for those that are zero."""
+    return jax.tree.map(lambda dot: None if isinstance(dot, SymbolicZero) else dot, tangents)
+
+
+def _jvp(f: Callable[..., Any], primals: Any, tangents: Any) -> tuple[Any, Any]:
+    """As `jax.jvp`, with None in place of zero tangents, also of those of whole subtrees."""
+    tree: Any
+    dots, tree = jax.tree.flatten(tangents, is_leaf=lambda dot: dot is None)
+    parts = tree.flatten_up_to(primals)
+    varied = [i for i, dot in enumerate(dots) if dot is not None]
+
+    def of_varied(*values: Any) -> Any:
+        new = dict(zip(varied, values, strict=True))
+        return f(*tree.unflatten([new.get(i, part) for i, part in enumerate(parts)]))
+
+    return jax.jvp(of_varied, tuple(parts[i] for i in varied), tuple(dots[i] for i in varied))
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -78,11 +98,11 @@ def _known(static: Any, weights: Any, here: Any, known: tuple[Any, Any]) -> tupl
     return last(options, h0, states), states
 
 
-@_known.defjvp
+@partial(_known.defjvp, symbolic_zeros=True)
 def _known_jvp(static: Any, primals: Any, tangents: Any) -> tuple[Any, Any]:
     products, cell, options = static
     (params, prepared), (_, constants, h0, inputs), (states, gates) = primals
-    _, (slots_dot, constants_dot, h0_dot, (xs_dot, _, _)), _ = tangents
+    _, (slots_dot, constants_dot, h0_dot, (xs_dot, _, _)), _ = nonzero(tangents)
     before = jax.tree.map(partial(_shifted, options), h0, states)
     fresh = constants.reset_state
     fresh = None if fresh is None else jax.tree.map(spread, fresh, before)
@@ -104,6 +124,45 @@ def _known_jvp(static: Any, primals: Any, tangents: Any) -> tuple[Any, Any]:
         body, h0_dot, steps, reverse=options.reverse, unroll=options.unroll
     )
     return (last(options, h0, states), states), (h_last_dot, states_dot)
+
+
+def tangents_in_one_loop(
+    cell: Cell, options: Options, weights: tuple[Weights, Weights], carry: Any, steps: Any
+) -> tuple[Any, Any]:
+    """The recurrence of the tangents with everything inside the loop, for forward mode.
+
+    Nothing is stored over time but the tangents of the states. Transposed, it would form the
+    gradients of the weights step by step.
+    """
+    (at, along), (h0, h0_dot), (states, gates, inputs, xs_dot) = weights, carry, steps
+    params, constants = at
+    # `PRODUCTS` adds up the gates in the form whose transpose is fast
+    products = PRODUCTS._replace(weighted=_weighted_apart)
+    step = cell.step(products, at, options)
+    linear_step = cell.linear_step(products, cell.prepared(products, params), constants)
+    slots_dot = cell.slots(products, along.params)
+
+    def body(h_dot: Any, here: Any) -> tuple[Any, Any]:
+        before, gates, inputs, x_dot = here
+        before = restart(before, inputs.resets, constants.reset_state)
+        if gates is None:
+            dtype = _dtype(before)
+            _, gates = step(before, cell.project(products, params, inputs.xs, dtype))
+        point = Point(at, before, gates, inputs)
+        coefficients = cell.coefficients(products, point, (slots_dot, x_dot), options)
+        h_dot = restart(h_dot, inputs.resets, along.constants.reset_state)
+        h_dot = linear_step(h_dot, coefficients)
+        return h_dot, h_dot
+
+    before = jax.tree.map(partial(_shifted, options), h0, states)
+    scanned: tuple[Any, Any] = jax.lax.scan(
+        body,
+        h0_dot,
+        (before, gates, inputs, xs_dot),
+        reverse=options.reverse,
+        unroll=options.unroll,
+    )
+    return scanned
 
 
 def last(options: Options, h0: Any, states: Any) -> Any:
@@ -131,11 +190,22 @@ def _gates(x: jax.Array, w: PerGate, gates: int, dtype: DTypeLike) -> PerGate:
     return product(x, w, dtype)
 
 
+def _weighted(factors: jax.Array, u: jax.Array) -> jax.Array:
+    return jnp.sum(factors * u.reshape(factors.shape), axis=-2)
+
+
+def _weighted_apart(factors: jax.Array, u: jax.Array) -> jax.Array:
+    parts = jnp.split(u, factors.shape[-2], axis=-1)
+    first, *others = (factors[..., i, :] * part for i, part in enumerate(parts))
+    return sum(others, first)
+
+
 PRODUCTS = Products(
     gates=_gates,
     state=product,
     prepared=lambda w: w,
     tangent=product,
+    weighted=_weighted,
     slots=lambda w, gates: w,
     slotted=lambda x, w, dtype: _gates(x, w, 0, dtype),
 )

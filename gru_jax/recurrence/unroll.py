@@ -10,10 +10,11 @@ from .._checks import as_array, check_flags, check_shape
 from .._scan import detached, first_state, outputs, prepare
 from .._state import check_reset_state
 from ..cells.checks import check_input, check_states
-from .batching import vmap_as_batch
 from .derivative import run
+from .flat import ROWS, STEPS, WEIGHTS
 from .interface import Cell, Inputs
 from .options import Constants, Options
+from .primitive import as_primitive
 
 
 class Flags(NamedTuple):
@@ -74,8 +75,11 @@ def _unroll(
     masked_xs, update_mask, resets = prepare(xs, mask, resets)
     if unit_mask is not None:
         update_mask = unit_mask if mask is None else unit_mask & mask[..., None]
-    recurrence = partial(run, *static)
-    h_last, states = vmap_as_batch(
-        recurrence, params, constants, h0, Inputs(masked_xs, update_mask, resets)
+    h_last, states = as_primitive(
+        run,
+        static,
+        (params, constants, h0, Inputs(masked_xs, update_mask, resets)),
+        (WEIGHTS, ROWS, ROWS, STEPS),
+        (ROWS, STEPS),
     )
     return detached(h_last, h0, xs), outputs(states, mask)

@@ -1,0 +1,94 @@
+"""Derivatives of all kinds: forward and reverse mode, both, and with respect to some arguments."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from experiments.benchmark.models import MAKES
+from experiments.benchmark.timing import (
+    Apply,
+    Implementation,
+    Mode,
+    Ready,
+    Shape,
+    draw,
+    ready,
+    timed,
+)
+
+
+class Derivative(NamedTuple):
+    """One derivative of the states hs(weights, xs), or of a weighted sum of them."""
+
+    shape: Shape
+    of: Callable[[Apply, Any, jax.Array, jax.Array], Any]
+    """`(apply, weights, xs, out_weights)`: what is timed, under jit."""
+
+
+def _loss(apply: Apply, out_weights: jax.Array) -> Callable[..., jax.Array]:
+    return lambda weights, xs: jnp.sum(apply(weights, xs) * out_weights)
+
+
+def _hvp(apply: Apply, weights: Any, xs: jax.Array, out_weights: jax.Array) -> Any:
+    gradient = jax.grad(_loss(apply, out_weights))
+    return jax.jvp(lambda weights: gradient(weights, xs), (weights,), (weights,))
+
+
+_COMMON, _LONG = Shape(64, 64, 64, 64), Shape(200, 1, 12, 64)
+DERIVATIVES: Mapping[str, Derivative] = {
+    "jvp by xs": Derivative(
+        Shape(128, 64, 64, 128), lambda f, w, xs, _: jax.jvp(partial(f, w), (xs,), (xs,))
+    ),
+    "jvp by both": Derivative(
+        Shape(128, 64, 64, 128), lambda f, w, xs, _: jax.jvp(f, (w, xs), (w, xs))
+    ),
+    "jacfwd by xs": Derivative(_LONG, lambda f, w, xs, _: jax.jacfwd(partial(f, w))(xs)),
+    "jacrev of h_last": Derivative(
+        _LONG, lambda f, w, xs, _: jax.jacrev(lambda xs: f(w, xs)[-1])(xs)
+    ),
+    "grad by weights": Derivative(_COMMON, lambda f, w, xs, o: jax.grad(_loss(f, o))(w, xs)),
+    "grad by xs": Derivative(_COMMON, lambda f, w, xs, o: jax.grad(_loss(f, o), 1)(w, xs)),
+    "grad by both": Derivative(_COMMON, lambda f, w, xs, o: jax.grad(_loss(f, o), (0, 1))(w, xs)),
+    "Hessian · v": Derivative(_COMMON, _hvp),
+}
+
+
+def derive(
+    make: Callable[[Shape], tuple[Any, Apply]], derivative: Derivative, shape: Shape, mode: Mode
+) -> Ready:
+    """One implementation's derivative."""
+    assert mode == "train"
+    weights, apply = make(shape)
+    xs = jnp.asarray(draw(shape.steps, shape.batch, shape.inputs))
+    out_weights = jnp.asarray(draw(shape.steps, shape.batch, shape.hidden))
+    return ready(partial(derivative.of, apply), weights, xs, out_weights)
+
+
+def measure(rounds: int) -> dict[str, Any]:
+    """Every derivative by every implementation that can be differentiated so."""
+    results = {}
+    for name, derivative in DERIVATIVES.items():
+        implementations: Mapping[str, Implementation] = {
+            label: partial(derive, make, derivative) for label, make in MAKES.items()
+        }
+        entries = timed(name, derivative.shape, "train", implementations, rounds)
+        results[name] = {"sizes": derivative.shape._asdict()} | {
+            label: entry._asdict() for label, entry in entries.items()
+        }
+    return results
+
+
+def markdown_derivatives(derivatives: Mapping[str, Any]) -> str:
+    """The page's table: milliseconds, and the ratio to the fastest other library."""
+    lines = [
+        "| ms | T · B · I · H | " + " | ".join(MAKES) + " |",
+        "|---|" + "---|" * (1 + len(MAKES)),
+    ]
+    for name, each in derivatives.items():
+        cells = [f"{each[label]['median_ms']:.2f}" if label in each else "–" for label in MAKES]
+        sizes = " · ".join(map(str, each["sizes"].values()))
+        lines.append(f"| {name} | {sizes} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
