@@ -117,6 +117,16 @@ def test_a_checkpoint_that_cannot_be_written_ends_the_run(tmp_path, monkeypatch)
             checkpoints.save(manager, STATE, history_to(20))
 
 
+def test_a_full_disk_ends_the_run_before_orbax_tries(tmp_path, monkeypatch):
+    with checkpoints.open_manager(tmp_path) as manager:
+        monkeypatch.setattr(manager, "save", None)
+        monkeypatch.setattr(
+            shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(9e9, 9e9, 85_000)
+        )
+        with pytest.raises(CheckpointError, match="it needs 85,540 bytes, but 85,000 are free"):
+            checkpoints.save(manager, STATE, history_to(20))
+
+
 class Killed(BaseException):
     """As far as the training loop can tell, the end of the process."""
 

@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import tyro
 
+from experiments.harness.checkpoints import CheckpointError
 from experiments.harness.datasets import DatasetError
 from experiments.harness.models import load_model, model_path
 from experiments.harness.settings import (
@@ -106,7 +107,7 @@ def launch(main: Callable[[Any], Any], presets: Mapping[str, Any]) -> None:
         sys.stdout.flush()
     except SettingError as error:
         _end(str(error), 2)
-    except (DatasetError, FloatingPointError) as error:
+    except (CheckpointError, DatasetError, FloatingPointError) as error:
         _end(str(error), 1)
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
         if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):

@@ -236,8 +236,9 @@ def gru_unroll(
     `save`, `state_scale`, `unit_mask` and `zoneout` are not arguments of `unroll`.
 
     `jax.vmap` over sequences that share the weights gives the same program as an explicit batch
-    axis. The vmap of a gradient (per-example gradients), and over weights, goes by JAX's own rules,
-    which transpose arrays around the loops.
+    axis. Over weights, of values, gradients and whole training functions, models of 2^17 or more
+    multiplications per step run one after the other on CPU; smaller ones, and all on other
+    platforms, run at once. Per-example gradients of shared weights go by JAX's own rules.
 
     Args:
       params: the weights.
