@@ -18,7 +18,7 @@ from gru_jax.recurrence.cpu import is_single_row_and_large
 
 SAVE = pytest.mark.parametrize("save", ["gates", "states", "chunks"])
 WIDE = {"batch": (32,), "hidden": 128}  # 2^16 numbers are 16 steps
-LONG = 51  # three chunks of 16 steps and three steps left
+LONG = 83  # five chunks of 16 steps and three steps left
 
 
 def problem(reset="before", steps=LONG, **shapes):
@@ -57,7 +57,7 @@ def gradients_of_plain_scan(reset, steps, reverse, names):
 
 @RESETS
 @pytest.mark.parametrize("reverse", [False, True])
-@pytest.mark.parametrize(("steps", "flags"), [(48, ""), (LONG, "mask resets")])
+@pytest.mark.parametrize(("steps", "flags"), [(80, ""), (LONG, "mask resets")])
 @SAVE
 def test_gradients_in_chunks_match_plain_scan(reset, save, reverse, flags, steps):
     arguments = problem(reset, steps)

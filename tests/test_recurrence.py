@@ -84,7 +84,7 @@ def test_implementations_match_the_plain_scan(reset):
     """A single row of a large state, in three chunks: every item of the tuning acts."""
     hidden = 256
     params = random_params(reset=reset, hidden=hidden)
-    h0, xs = random_inputs(batch=(1,), hidden=hidden, steps=3 * 2**16 // hidden)
+    h0, xs = random_inputs(batch=(1,), hidden=hidden, steps=5 * 2**16 // hidden)
 
     def run(implementation):
         with platforms.replaced("cpu", implementation):

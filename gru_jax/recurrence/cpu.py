@@ -23,7 +23,8 @@ class Tuning(NamedTuple):
 
     chunks: bool = True
     """Everything outside the loops in stretches that stay in a core's cache: 2^16 numbers per
-    gate (256 kB in float32) in training; 2^20 for the values alone, which lose by smaller ones."""
+    gate (256 kB in float32) in training; 2^20 for the values alone, which lose by smaller ones. A
+    sequence of 2^18 numbers or fewer stays whole: there it gains nothing, and compiles longer."""
     per_gate: bool = True
     """One input projection per gate. XLA does not vectorise a loop body that slices the gates out
     of one stacked array."""
@@ -63,7 +64,8 @@ def tuned(tuning: Tuning = ALL) -> Implementation:
         if any(map(is_symbolic, (*h.shape, *x.shape))):
             raise Unsupported("a dimension variable of jax.export")
         length = max(8, max(16, elements // max(h.size, 1)) // options.models)
-        if not tuning.chunks or x.shape[0] < 3 * length:
+        few = options.models == 1 and h.size * x.shape[0] <= 2**18
+        if not tuning.chunks or few or x.shape[0] < 3 * length:
             return stretch(carry, steps)
         return in_chunks(stretch, carry, steps, chunk_length(x.shape[0], length), options.reverse)
 
