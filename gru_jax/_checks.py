@@ -129,7 +129,7 @@ def check_shape(name: str, array: jax.Array, shape: tuple[Any, ...], meaning: st
 
 def as_array(name: str, value: ArrayLike | Sequence[Any]) -> jax.Array:
     """Converts an argument, naming it where it is no array of numbers or keys."""
-    if isinstance(value, jax.Array) and getattr(value, "weak_type", True) is False:
+    if isinstance(value, jax.Array) and getattr(value, "weak_type", None) is False:
         return value  # as `jnp.asarray` would, which takes longer than all the rest
     try:
         if value is None or any(isinstance(x, str | bytes) for x in jax.tree.leaves(value)):
