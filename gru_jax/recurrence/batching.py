@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import jax
@@ -40,7 +39,6 @@ def mapped_call(
     here = set(some(kinds, mapped))
     (size,) = {value.shape[place] for value, place in zip(values, places, strict=True)}
     out_dims = [kind.axis or 0 for kind in out_kinds]
-    at_once = partial(jax.vmap, flat.many(size).of(leaves, mapped))
     if WEIGHTS in here:
         first = [jnp.moveaxis(*each, 0) for each in zip(values, places, strict=True)]
 
@@ -56,13 +54,13 @@ def mapped_call(
             for leaf, m in zip(merged(leaves, mapped, first), mapped, strict=True)
         ]
         work = _work(shapes, kinds)
-        results = platforms.of_models(one_by_one, at_once(), first, work)
+        at_once = jax.vmap(flat.many(size).of(leaves, mapped))
+        results = platforms.of_models(one_by_one, at_once, first, work)
         return results, [0] * len(out_kinds)
-    if all(kind.linear for kind in here):
-        at_once = partial(jax.vmap, flat.many(size).as_compiled().of(leaves, mapped))
-        return at_once(in_axes=places, out_axes=out_dims)(*values), out_dims
-    if D_WEIGHTS in here or flat.is_transpose:
-        return at_once(in_axes=places, out_axes=out_dims)(*values), out_dims
+    only_linear = all(kind.linear for kind in here)
+    if only_linear or D_WEIGHTS in here or flat.is_transpose:
+        f = (flat.as_compiled() if only_linear else flat).many(size).of(leaves, mapped)
+        return jax.vmap(f, in_axes=places, out_axes=out_dims)(*values), out_dims
     leaves = [_placed(*each, size) for each in zip(leaves, dims, kinds, strict=True)]
     return bind(flat, leaves, kinds, out_kinds), out_dims
 

@@ -76,15 +76,16 @@ def _with_gates(
 
 
 def _tangents(cell: Cell, options: Options, *args: Any) -> tuple[Any, Any]:
-    params, constants, h0, steps, params_dot, constants_dot, h0_dot, xs_dot = args
-    weights = Weights(params, constants), Weights(params_dot, constants_dot)
-    (_, h_last_dot), states_dot = platforms.run(
-        "tangents", cell, options, weights, (h0, h0_dot), (*steps, xs_dot)
-    )
+    (_, h_last_dot), states_dot = platforms.run("tangents", cell, options, *_grouped(*args))
     return h_last_dot, states_dot
 
 
 def _tangents_in_one_loop(cell: Cell, options: Options, *args: Any) -> tuple[Any, Any]:
+    return scan.tangents_in_one_loop(cell, options, *_grouped(*args))
+
+
+def _grouped(*args: Any) -> tuple[Any, Any, Any]:
+    """Weights, carry and steps, each with their tangents."""
     params, constants, h0, steps, params_dot, constants_dot, h0_dot, xs_dot = args
     weights = Weights(params, constants), Weights(params_dot, constants_dot)
-    return scan.tangents_in_one_loop(cell, options, weights, (h0, h0_dot), (*steps, xs_dot))
+    return weights, (h0, h0_dot), (*steps, xs_dot)

@@ -125,14 +125,14 @@ def _prepared(products: Products, params: GRUParams) -> list[jax.Array]:
 
 
 def _slots(products: Products, params: GRUParams) -> Slots:
+    def slot(w: jax.Array | None, gates: int) -> PerGate | None:
+        return None if w is None else products.slots(w, gates)
+
     counts = (3,) if params.reset == "after" else (2, 1)
     w_hs = [None] * len(counts) if params.w_h is None else _recurrent(params)
     return Slots(
-        w_x=None if params.w_x is None else products.slots(params.w_x, 3),
-        w_h=[
-            None if w is None else products.slots(w, count)
-            for w, count in zip(w_hs, counts, strict=True)
-        ],
+        w_x=slot(params.w_x, 3),
+        w_h=[slot(w, count) for w, count in zip(w_hs, counts, strict=True)],
         b=_bias_per_gate(params),
         b_hn=params.b_hn,
     )
@@ -193,20 +193,17 @@ def _times(x: jax.Array, y: jax.Array | None) -> jax.Array | None:
 def _linear_step(
     products: Products, prepared: list[jax.Array], constants: Constants
 ) -> Callable[[jax.Array, Coefficients], jax.Array]:
-    def plus(x: jax.Array, y: jax.Array | None) -> jax.Array:
-        return x if y is None else x + y
-
     def step(h_dot: jax.Array, coefficients: Coefficients) -> jax.Array:
         keep, to_gates, g, m_dot = coefficients
         in_dot = scaled(h_dot, constants.scale)
         u_dot = products.tangent(in_dot, prepared[0], h_dot.dtype)
         if not isinstance(to_gates, tuple):  # reset="after"
-            return plus(keep * h_dot + products.weighted(to_gates, u_dot), g)
+            return biased(keep * h_dot + products.weighted(to_gates, u_dot), g)
         to_z, to_n, to_m, r = to_gates
         u_z, u_r = jnp.split(u_dot, 2, axis=-1)
-        m_dot = plus(r * in_dot + to_m * u_r, m_dot)
+        m_dot = biased(r * in_dot + to_m * u_r, m_dot)
         u_n = products.tangent(m_dot, prepared[1], h_dot.dtype)
-        return plus(keep * h_dot + to_z * u_z + to_n * u_n, g)
+        return biased(keep * h_dot + to_z * u_z + to_n * u_n, g)
 
     return step
 

@@ -104,13 +104,7 @@ def _known_jvp(static: Any, primals: Any, tangents: Any) -> tuple[Any, Any]:
     (params, prepared), (_, constants, h0, inputs), (states, gates) = primals
     _, (slots_dot, constants_dot, h0_dot, (xs_dot, _, _)), _ = nonzero(tangents)
     before = jax.tree.map(partial(_shifted, options), h0, states)
-    fresh = constants.reset_state
-    fresh = None if fresh is None else jax.tree.map(spread, fresh, before)
-    before = restart(before, inputs.resets, fresh)
-    if gates is None:
-        step = cell.step(products, Weights(params, constants), options)
-        _, gates = step(before, cell.project(products, params, inputs.xs, _dtype(h0)))
-    at = Point(Weights(params, constants), before, gates, inputs)
+    at = _point(static, Weights(params, constants), before, gates, inputs)
     coefficients = cell.coefficients(products, at, (slots_dot, xs_dot), options)
     linear_step = cell.linear_step(products, prepared, constants)
 
@@ -126,6 +120,18 @@ def _known_jvp(static: Any, primals: Any, tangents: Any) -> tuple[Any, Any]:
     return (last(options, h0, states), states), (h_last_dot, states_dot)
 
 
+def _point(static: Any, weights: Weights, before: Any, gates: Any, inputs: Inputs) -> Point:
+    """Where the derivative is taken: states after their resets, and gates that may be unknown."""
+    products, cell, options = static
+    fresh = weights.constants.reset_state
+    fresh = None if fresh is None else jax.tree.map(spread, fresh, before)
+    before = restart(before, inputs.resets, fresh)
+    if gates is None:
+        step = cell.step(products, weights, options)
+        _, gates = step(before, cell.project(products, weights.params, inputs.xs, _dtype(before)))
+    return Point(weights, before, gates, inputs)
+
+
 def tangents_in_one_loop(
     cell: Cell, options: Options, weights: tuple[Weights, Weights], carry: Any, steps: Any
 ) -> tuple[Any, Any]:
@@ -138,17 +144,12 @@ def tangents_in_one_loop(
     params, constants = at
     # `PRODUCTS` adds up the gates in the form whose transpose is fast
     products = PRODUCTS._replace(weighted=_weighted_apart)
-    step = cell.step(products, at, options)
     linear_step = cell.linear_step(products, cell.prepared(products, params), constants)
     slots_dot = cell.slots(products, along.params)
 
     def body(h_dot: Any, here: Any) -> tuple[Any, Any]:
         before, gates, inputs, x_dot = here
-        before = restart(before, inputs.resets, constants.reset_state)
-        if gates is None:
-            dtype = _dtype(before)
-            _, gates = step(before, cell.project(products, params, inputs.xs, dtype))
-        point = Point(at, before, gates, inputs)
+        point = _point((products, cell, options), at, before, gates, inputs)
         coefficients = cell.coefficients(products, point, (slots_dot, x_dot), options)
         h_dot = restart(h_dot, inputs.resets, along.constants.reset_state)
         h_dot = linear_step(h_dot, coefficients)
