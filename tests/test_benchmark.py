@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from experiments import benchmark
-from experiments.benchmark import run, studies, timing
+from experiments.benchmark import derivatives, models, run, studies, timing
 from experiments.benchmark.ours import OURS
 from experiments.benchmark.peers import PEERS
 from experiments.benchmark.timing import Shape, UnsupportedError
@@ -73,6 +73,25 @@ def test_tuning_is_compared_item_by_item(tiny, tmp_path, capsys):
     assert set(entries) == names
     table = capsys.readouterr().out
     assert all(f"| {name} |" in table for name in names - {"gru_jax"})
+
+
+@pytest.mark.parametrize("preset", ["models", "derivatives"])
+def test_models_and_derivatives_are_timed(preset, tmp_path, monkeypatch, capsys):
+    small = {name: many._replace(models=2, shape=TINY) for name, many in models.MANY.items()}
+    monkeypatch.setattr(models, "MANY", small)
+    monkeypatch.setattr(models, "COUNTS", (1, 2))
+    few = {name: derivatives.DERIVATIVES[name]._replace(shape=TINY) for name in ("jvp by xs",)}
+    monkeypatch.setattr(derivatives, "DERIVATIVES", few)
+    monkeypatch.setattr(run, "pin_to_cores", lambda cores: None)
+    config = benchmark.PRESETS[preset]
+    results = benchmark.main(dataclasses.replace(config, rounds=1, run=Output(tmp_path)))
+    for entries in results.get("workloads", results).values():
+        assert set(entries) >= {"sizes", "gru_jax", "plain scan", "Flax linen"}
+    assert (tmp_path / "benchmark-models.png").exists() == (preset == "models")
+    (table,) = benchmark.summary(
+        json.loads((tmp_path / f"benchmark-{preset}.json").read_text())
+    ).values()
+    assert table in capsys.readouterr().out
 
 
 def test_sweep_memory_and_precision_are_measured(monkeypatch):

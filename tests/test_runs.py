@@ -202,7 +202,7 @@ def test_a_model_is_used_again_under_its_trainings_settings(tmp_path):
         config, model = models.opened(Config(heat=7.0, use=use))
         assert (config.size, config.heat) == (4, 7.0)
         assert model.knows == {"symbols": ["a", "é"]}
-        found = models.params_of(model, PARAMS)
+        found = models.params_of(model, lambda: PARAMS)
         np.testing.assert_array_equal(found["w"], PARAMS["w"])
         np.testing.assert_array_equal(found["b"][0], PARAMS["b"][0])
 
@@ -212,9 +212,9 @@ def test_a_model_of_other_arrays_is_refused(tmp_path):
     _, model = models.opened(Config(use=tmp_path))
     wanted = PARAMS | {"w": np.zeros((2, 4), np.float32)}
     with pytest.raises(SettingError, match=r"array \['w'\] has shape \(2, 3\), but .* \(2, 4\)"):
-        models.params_of(model, wanted)
+        models.params_of(model, lambda: wanted)
     with pytest.raises(SettingError, match=r"array \['c'\] has shape None, but this code's has"):
-        models.params_of(model, PARAMS | {"c": np.zeros(2)})
+        models.params_of(model, lambda: PARAMS | {"c": np.zeros(2)})
 
 
 def test_a_damaged_model_is_never_loaded(tmp_path):

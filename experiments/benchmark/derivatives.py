@@ -7,17 +7,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from experiments.benchmark.models import MAKES
-from experiments.benchmark.timing import (
-    Apply,
-    Implementation,
-    Mode,
-    Ready,
-    Shape,
-    draw,
-    ready,
-    timed,
-)
+from experiments.benchmark.models import MAKES, timed_alike
+from experiments.benchmark.timing import Apply, Mode, Ready, Shape, draw, loss_of, ready
 
 
 class Derivative(NamedTuple):
@@ -28,13 +19,9 @@ class Derivative(NamedTuple):
     """`(apply, weights, xs, out_weights)`: what is timed, under jit."""
 
 
-def _loss(apply: Apply, out_weights: jax.Array) -> Callable[..., jax.Array]:
-    return lambda weights, xs: jnp.sum(apply(weights, xs) * out_weights)
-
-
 def _hvp(apply: Apply, weights: Any, xs: jax.Array, out_weights: jax.Array) -> Any:
-    gradient = jax.grad(_loss(apply, out_weights))
-    return jax.jvp(lambda weights: gradient(weights, xs), (weights,), (weights,))
+    gradient = jax.grad(loss_of(apply))
+    return jax.jvp(lambda weights: gradient(weights, xs, out_weights), (weights,), (weights,))
 
 
 _COMMON, _LONG = Shape(64, 64, 64, 64), Shape(200, 1, 12, 64)
@@ -49,9 +36,9 @@ DERIVATIVES: Mapping[str, Derivative] = {
     "jacrev of h_last": Derivative(
         _LONG, lambda f, w, xs, _: jax.jacrev(lambda xs: f(w, xs)[-1])(xs)
     ),
-    "grad by weights": Derivative(_COMMON, lambda f, w, xs, o: jax.grad(_loss(f, o))(w, xs)),
-    "grad by xs": Derivative(_COMMON, lambda f, w, xs, o: jax.grad(_loss(f, o), 1)(w, xs)),
-    "grad by both": Derivative(_COMMON, lambda f, w, xs, o: jax.grad(_loss(f, o), (0, 1))(w, xs)),
+    "grad by weights": Derivative(_COMMON, lambda f, w, xs, o: jax.grad(loss_of(f))(w, xs, o)),
+    "grad by xs": Derivative(_COMMON, lambda f, w, xs, o: jax.grad(loss_of(f), 1)(w, xs, o)),
+    "grad by both": Derivative(_COMMON, lambda f, w, xs, o: jax.grad(loss_of(f), (0, 1))(w, xs, o)),
     "Hessian · v": Derivative(_COMMON, _hvp),
 }
 
@@ -69,20 +56,15 @@ def derive(
 
 def measure(rounds: int) -> dict[str, Any]:
     """Every derivative by every implementation that can be differentiated so."""
-    results = {}
-    for name, derivative in DERIVATIVES.items():
-        implementations: Mapping[str, Implementation] = {
-            label: partial(derive, make, derivative) for label, make in MAKES.items()
-        }
-        entries = timed(name, derivative.shape, "train", implementations, rounds)
-        results[name] = {"sizes": derivative.shape._asdict()} | {
-            label: entry._asdict() for label, entry in entries.items()
-        }
-    return results
+    return {
+        name: {"sizes": derivative.shape._asdict()}
+        | timed_alike(name, derivative.shape, derive, derivative, rounds)
+        for name, derivative in DERIVATIVES.items()
+    }
 
 
 def markdown_derivatives(derivatives: Mapping[str, Any]) -> str:
-    """The page's table: milliseconds, and the ratio to the fastest other library."""
+    """The page's table: milliseconds."""
     lines = [
         "| ms | T · B · I · H | " + " | ".join(MAKES) + " |",
         "|---|" + "---|" * (1 + len(MAKES)),

@@ -11,12 +11,12 @@ from experiments.benchmark.ours import ours
 from experiments.benchmark.peers import equinox, flax_linen, haiku, plain_scan
 from experiments.benchmark.timing import (
     Apply,
-    Entry,
     Implementation,
     Mode,
     Ready,
     Shape,
     draw,
+    loss_of,
     ready,
     timed,
 )
@@ -59,12 +59,8 @@ def over_models(
     if not many.shared:
         scales = 1 + jnp.linspace(-0.1, 0.1, many.models)
         weights = jax.tree.map(lambda w: jax.vmap(jnp.multiply, (None, 0))(w, scales), weights)
-
-    def loss(weights: Any, xs: jax.Array, out_weights: jax.Array) -> jax.Array:
-        return jnp.sum(apply(weights, xs) * out_weights)
-
     axes = None if many.shared else 0, 0, 0
-    return ready(jax.vmap(jax.grad(loss), in_axes=axes), weights, xs, out_weights)
+    return ready(jax.vmap(jax.grad(loss_of(apply)), in_axes=axes), weights, xs, out_weights)
 
 
 def measure(rounds: int) -> dict[str, Any]:
@@ -78,12 +74,19 @@ def measure(rounds: int) -> dict[str, Any]:
 
 
 def _timed(name: str, many: Many, rounds: int) -> dict[str, Any]:
-    implementations: Mapping[str, Implementation] = {
-        label: partial(over_models, make, many) for label, make in MAKES.items()
-    }
-    entries: dict[str, Entry] = timed(name, many.shape, "train", implementations, rounds)
     sizes = {"models": many.models, **many.shape._asdict()}
-    return {"sizes": sizes} | {label: entry._asdict() for label, entry in entries.items()}
+    return {"sizes": sizes} | timed_alike(name, many.shape, over_models, many, rounds)
+
+
+def timed_alike(
+    name: str, shape: Shape, measured: Callable[..., Ready], what: Any, rounds: int
+) -> dict[str, Any]:
+    """The entries of all of `MAKES`, made ready by `measured(make, what, shape, mode)`."""
+    implementations: Mapping[str, Implementation] = {
+        label: partial(measured, make, what) for label, make in MAKES.items()
+    }
+    entries = timed(name, shape, "train", implementations, rounds)
+    return {label: entry._asdict() for label, entry in entries.items()}
 
 
 def markdown_models(workloads: Mapping[str, Any]) -> str:

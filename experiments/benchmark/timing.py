@@ -60,14 +60,16 @@ def compiled(
 ) -> Ready:
     """Compiles the forward pass, or the gradient with respect to the weights and the inputs."""
 
-    def loss(weights: Any, xs: jax.Array, out_weights: jax.Array) -> jax.Array:
-        return jnp.sum(apply(weights, xs) * out_weights)
-
     def forward(weights: Any, xs: jax.Array, out_weights: jax.Array) -> jax.Array:
         return apply(weights, xs)
 
-    function = forward if mode == "forward" else jax.value_and_grad(loss, argnums=(0, 1))
+    function = forward if mode == "forward" else jax.value_and_grad(loss_of(apply), argnums=(0, 1))
     return ready(function, weights, xs, out_weights)
+
+
+def loss_of(apply: Apply) -> Callable[[Any, jax.Array, jax.Array], jax.Array]:
+    """`(weights, xs, out_weights)`: a weighted sum of all states."""
+    return lambda weights, xs, out_weights: jnp.sum(apply(weights, xs) * out_weights)
 
 
 def ready(function: Callable[..., Any], *args: Any) -> Ready:
@@ -75,8 +77,7 @@ def ready(function: Callable[..., Any], *args: Any) -> Ready:
     start = time.perf_counter()
     program = jax.jit(function).lower(*args).compile()
     seconds = time.perf_counter() - start
-    call = lambda: jax.block_until_ready(program(*args))  # noqa: E731
-    return Ready(call, seconds, temporary_bytes(program))
+    return Ready(lambda: jax.block_until_ready(program(*args)), seconds, temporary_bytes(program))
 
 
 def temporary_bytes(program: Any) -> int:

@@ -54,13 +54,10 @@ def save(manager: ocp.CheckpointManager, state: Any, history: list[dict[str, Any
     step = history[-1]["step"]
     items = {"state": ocp.args.StandardSave(state), "history": ocp.args.JsonSave(history)}
     needed = 2**16 + sum(leaf.nbytes for leaf in jax.tree.leaves(state))
-    free = shutil.disk_usage(manager.directory).free
-    if free < needed:  # orbax, running out of space, would say it in a hundred lines
-        raise CheckpointError(
-            f"Checkpoint {step} in {manager.directory} cannot be written: it needs {needed:,} "
-            f"bytes, but {free:,} are free."
-        )
     try:
+        free = shutil.disk_usage(manager.directory).free
+        if free < needed:  # orbax, running out of space, would say it in a hundred lines
+            raise OSError(f"it needs {needed:,} bytes, but {free:,} are free")
         with _uninterrupted():
             if not manager.save(step, args=ocp.args.Composite(**items)):
                 raise FileExistsError(f"orbax passes it over, having step {manager.latest_step()}")

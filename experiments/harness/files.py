@@ -25,11 +25,13 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Writes a value as JSON, whole or not at all."""
+def write_json(path: Path, value: Any) -> Any:
+    """Writes a value as JSON, whole or not at all; returns it as a reader gets it."""
+    value = as_json(value)
     with replacing(path) as temporary:
-        text = json.dumps(as_json(value), indent=1, allow_nan=False)
+        text = json.dumps(value, indent=1, allow_nan=False)
         temporary.write_text(text + "\n", encoding="utf-8")
+    return value
 
 
 def as_json(value: Any) -> Any:

@@ -1,7 +1,7 @@
 """Trained models as files: a model can be used again without its data and its checkpoints."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -61,13 +61,13 @@ def opened(config: Config) -> tuple[Config, Model]:
     return config, model
 
 
-def params_of(model: Model, template: Params) -> Params:
-    """The parameters, as a pytree like the template.
+def params_of(model: Model, init: Callable[[], Params]) -> Params:
+    """The parameters, as the pytree that `init` would draw.
 
     Raises:
       SettingError: the file has other arrays, for it was written by other code.
     """
-    leaves, treedef = jax.tree_util.tree_flatten_with_path(template)
+    leaves, treedef = jax.tree_util.tree_flatten_with_path(jax.eval_shape(init))
     wanted = {jax.tree_util.keystr(place): leaf.shape for place, leaf in leaves}
     found = {place: array.shape for place, array in model.arrays.items()}
     if wanted != found:

@@ -18,7 +18,7 @@ from typing import Any
 import filelock
 
 from experiments.harness import models, records
-from experiments.harness.files import as_json, write_json
+from experiments.harness.files import write_json
 from experiments.harness.settings import (
     SettingError,
     changed,
@@ -73,8 +73,7 @@ class OpenRun:
             "warnings": self.warnings,
             "results": results,
         }
-        write_json(self.record, record | more)
-        written: dict[str, Any] = as_json(record | more)
+        written: dict[str, Any] = write_json(self.record, record | more)
         return written
 
     def save_model(self, params: Any, **knows: Any) -> None:
@@ -141,7 +140,7 @@ def _locked(record: Path) -> Iterator[None]:
 def _claim(run: OpenRun, *, resume: bool) -> None:
     """Makes the folder of checkpoints this run's: checks that it is, or empties it as a whole."""
     about = run.checkpoints / "run.json"
-    mine = as_json({"settings": training_settings(run.config), "data": dict(run.data)})
+    mine = {"settings": training_settings(run.config), "data": dict(run.data)}
     if resume and about.exists():
         try:
             before = json.loads(about.read_text(encoding="utf-8"))

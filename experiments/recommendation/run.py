@@ -64,12 +64,13 @@ def show(model: Model, cases: Cases, titles: list[str]) -> None:
     plot.show(scores, cases, titles)
 
 
-def train(run: OpenRun, pairs: Pairs, validation: Cases, items: int) -> training.Fitted:
+def train(
+    run: OpenRun, pairs: Pairs, validation: Cases, items: int, *, baseline: float
+) -> training.Fitted:
     """Trains all seeds, and keeps of each the parameters that are best in validation."""
     config: Config = run.config
     init_key, train_key = jax.random.split(jax.random.key(0))
     init = jax.jit(jax.vmap(lambda key: init_model(config, key, items)))
-    ranks = baselines(items, pairs, validation)["popularity"]
     return training.fit(
         training.TrainingConfig(
             steps=config.steps,
@@ -78,7 +79,7 @@ def train(run: OpenRun, pairs: Pairs, validation: Cases, items: int) -> training
             items_per_step=config.batch_size * config.chunk_length * config.seeds,
             unit="items",
             folder=run.checkpoints,
-            baseline=float(1 - ndcg_at(10, ranks.unseen)),
+            baseline=baseline,
         ),
         jax.random.split(train_key, config.seeds),
         init(jax.random.split(init_key, config.seeds)),
@@ -100,7 +101,12 @@ def main(config: Config) -> Result | list[str]:
         choices = data.load(config.dataset)
         pairs = pairs_of(choices.histories)
         validation, test = (cases_of(choices.histories, held_out) for held_out in (2, 1))
-        fitted = train(run, pairs, validation, choices.items)
+        levels = {
+            name: float(ndcg_at(10, found.unseen))
+            for name, found in baselines(choices.items, pairs, validation).items()
+        }
+        baseline = 1 - levels["popularity"]
+        fitted = train(run, pairs, validation, choices.items, baseline=baseline)
         titles = choices.titles or [str(1 + item) for item in range(choices.items)]
         run.save_model(training.best_seed(fitted), titles=titles)
         found = jax.jit(jax.vmap(lambda model: gru_ranks(model, test)))(fitted.params)
@@ -110,10 +116,6 @@ def main(config: Config) -> Result | list[str]:
         metrics = {
             policy: {name: metrics_of(getattr(found, policy)) for name, found in ranks.items()}
             for policy in Ranks._fields
-        }
-        levels = {
-            name: float(ndcg_at(10, found.unseen))
-            for name, found in baselines(choices.items, pairs, validation).items()
         }
         counts = popularity(choices.items, pairs)[test.targets]
         published = PUBLISHED[config.dataset]
@@ -126,8 +128,7 @@ def use(config: Config) -> list[str]:
     """Recommends for a user's items with the model of a finished run."""
     config, saved = opened(config)
     titles = saved.knows["titles"]
-    template = jax.eval_shape(lambda: init_model(config, jax.random.key(0), len(titles)))
-    model = params_of(saved, template)
+    model = params_of(saved, lambda: init_model(config, jax.random.key(0), len(titles)))
     chosen = jnp.array(items_of(config.items, titles), jnp.int32)
     h, _ = gru_jax.gru_unroll(model.gru, gru_jax.zero_state(model.gru), model.embedding[chosen])
     scores = np.array(logits_of(model, h))

@@ -123,12 +123,10 @@ def use(config: Config) -> list[str]:
     """Classifies a user's sentences with the model of a finished run."""
     config, saved = opened(config)
     vocabulary, classes = Vocabulary(tuple(saved.knows["symbols"])), saved.knows["classes"]
-    template = jax.eval_shape(
-        lambda: init(config, jax.random.key(0), len(vocabulary), len(classes))
-    )
+    model = params_of(saved, lambda: init(config, jax.random.key(0), len(vocabulary), len(classes)))
     lines = read_lines(config.lines, "--lines")
     tokens = encode([data.words_of(line) for line in lines], vocabulary, config.length)
-    probabilities = np.exp(log_p_of(params_of(saved, template), tokens))
+    probabilities = np.exp(log_p_of(model, tokens))
     found = [classes[row.argmax()] for row in probabilities]
     for line, name, row in zip(lines, found, probabilities, strict=True):
         print(f"{name} {row.max():.2f}\t{line}")

@@ -130,8 +130,8 @@ def use(config: Config) -> str:
     vocabulary = Vocabulary(tuple(saved.knows["symbols"]))
     check_prompt(config, vocabulary)
     init_key, _, sample_key = keys_of(config)
-    template = jax.eval_shape(lambda: init_model(config, init_key, len(vocabulary)))
-    written = write(config, sample_key, params_of(saved, template), vocabulary)
+    model = params_of(saved, lambda: init_model(config, init_key, len(vocabulary)))
+    written = write(config, sample_key, model, vocabulary)
     print(written)
     return written
 

@@ -145,14 +145,13 @@ def use(config: Config) -> dict[str, str]:
     if recording is None:
         raise SettingError("--recording is missing: --use needs a file to listen to.")
     config, saved = opened(config)
-    template = jax.eval_shape(
-        lambda: {task: init(config, jax.random.key(0), task) for task in config.tasks}
+    models = params_of(
+        saved, lambda: {task: init(config, jax.random.key(0), task) for task in config.tasks}
     )
-    models = params_of(saved, template)
     frames = read_recording(recording)
     frames = (frames - np.array(saved.knows["mean"])) / np.array(saved.knows["deviation"])
     batch = Batch(frames.astype(np.float32)[:, None], np.array([len(frames)]), None)
-    found = {}
+    found: dict[str, str] = {}
     for task, model in models.items():
         if task == "isolated":
             found[task] = str(int(jnp.argmax(isolated_logits(model, batch))))

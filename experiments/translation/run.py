@@ -187,8 +187,8 @@ def use(config: Config) -> list[str]:
     """Translates a user's lines with the model of a finished run."""
     config, saved = opened(config)
     vocabularies = [Vocabulary(tuple(symbols)) for symbols in saved.knows["symbols"]]
-    template = jax.eval_shape(lambda: init(config, jax.random.key(0), vocabularies))
-    model, (before, after) = params_of(saved, template), saved.knows["separators"]
+    model = params_of(saved, lambda: init(config, jax.random.key(0), vocabularies))
+    before, after = saved.knows["separators"]
     lines = read_lines(config.lines, "--lines")
     tokens = [data.tokens_of(line, config.dataset, before) for line in lines]
     found = translate(
