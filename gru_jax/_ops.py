@@ -16,6 +16,17 @@ def product(x: jax.Array, w: jax.Array, dtype: DTypeLike) -> jax.Array:
     return jnp.matmul(x.astype(w.dtype), w, preferred_element_type=dtype)
 
 
+def product_of_columns(x: jax.Array, w: jax.Array, columns: slice, dtype: DTypeLike) -> jax.Array:
+    """The product of x and these columns of w, as `product`.
+
+    A single row is multiplied with all columns: XLA copies a part of them at every call and in
+    every step of a loop, which takes longer than the product of one row with the others.
+    """
+    if x.ndim > 1 and all(n == 1 for n in x.shape[:-1]):
+        return product(x, w, dtype)[..., columns]
+    return product(x, w[:, columns], dtype)
+
+
 def biased(y: jax.Array, b: jax.Array | None) -> jax.Array:
     """The sum y + b of y `[..., n]` and b `[n]`, in y's dtype; y itself without a bias."""
     return y if b is None else y + spread(b.astype(y.dtype), y)

@@ -16,7 +16,7 @@ from .._checks import (
     check_size,
 )
 from .._initializers import PRESETS, Initializer, Preset, draw, per_gate
-from .._ops import biased, product
+from .._ops import biased, product, product_of_columns
 from .._scan import restarted
 from .checks import check_params, check_step
 from .parameters import Sizes, register
@@ -206,11 +206,14 @@ def gru_step(
     h, x = check_step(params, h, x)
     h = restarted(h, resets, reset_state)
     a_z, a_r, a_n = jnp.split(biased(product(x, params.w_x, h.dtype), params.b), 3, axis=-1)
-    w_z, w_r, w_n = jnp.split(params.w_h, 3, axis=1)
-    z = jax.nn.sigmoid(a_z + product(h, w_z, h.dtype))
-    r = jax.nn.sigmoid(a_r + product(h, w_r, h.dtype))
-    if params.reset == "before":
-        n = jnp.tanh(a_n + product(r * h, w_n, h.dtype))
+    if params.reset == "after":
+        u_z, u_r, u_n = jnp.split(product(h, params.w_h, h.dtype), 3, axis=-1)
+        r = jax.nn.sigmoid(a_r + u_r)
+        n = jnp.tanh(a_n + r * biased(u_n, params.b_hn))
     else:
-        n = jnp.tanh(a_n + r * biased(product(h, w_n, h.dtype), params.b_hn))
+        gates, candidate = slice(2 * h.shape[-1]), slice(2 * h.shape[-1], None)
+        u_z, u_r = jnp.split(product_of_columns(h, params.w_h, gates, h.dtype), 2, axis=-1)
+        r = jax.nn.sigmoid(a_r + u_r)
+        n = jnp.tanh(a_n + product_of_columns(r * h, params.w_h, candidate, h.dtype))
+    z = jax.nn.sigmoid(a_z + u_z)
     return (1 - z) * h + z * n

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 
 from .._initializers import draw_matrices
-from .._ops import biased, product
+from .._ops import biased, product, product_of_columns
 from .._scan import restarted
 from .checks import check_params, check_step
 from .parameters import Sizes
@@ -105,7 +105,7 @@ def mgu_step(
     h, x = check_step(params, h, x)
     h = restarted(h, resets, reset_state)
     a_f, a_n = jnp.split(biased(product(x, params.w_x, h.dtype), params.b), 2, axis=-1)
-    w_f, w_n = jnp.split(params.w_h, 2, axis=1)
-    f = jax.nn.sigmoid(a_f + product(h, w_f, h.dtype))
-    n = jnp.tanh(a_n + product(f * h, w_n, h.dtype))
+    gate, candidate = slice(h.shape[-1]), slice(h.shape[-1], None)
+    f = jax.nn.sigmoid(a_f + product_of_columns(h, params.w_h, gate, h.dtype))
+    n = jnp.tanh(a_n + product_of_columns(f * h, params.w_h, candidate, h.dtype))
     return (1 - f) * h + f * n
