@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from experiments import benchmark
-from experiments.benchmark import derivatives, models, run, studies, timing
+from experiments.benchmark import compiling, derivatives, models, run, streaming, studies, timing
 from experiments.benchmark.ours import OURS
 from experiments.benchmark.peers import PEERS
 from experiments.benchmark.timing import Shape, UnsupportedError
@@ -92,6 +92,56 @@ def test_models_and_derivatives_are_timed(preset, tmp_path, monkeypatch, capsys)
         json.loads((tmp_path / f"benchmark-{preset}.json").read_text())
     ).values()
     assert table in capsys.readouterr().out
+
+
+def timed_preset(preset, tmp_path, monkeypatch):
+    """The results of a preset, and that its table is printed."""
+    monkeypatch.setattr(run, "pin_to_cores", lambda cores: None)
+    config = benchmark.PRESETS[preset]
+    results = benchmark.main(dataclasses.replace(config, rounds=1, run=Output(tmp_path)))
+    record = json.loads((tmp_path / f"benchmark-{preset}.json").read_text())
+    (table,) = benchmark.summary(record).values()
+    return results, table
+
+
+def test_single_steps_are_timed(tmp_path, monkeypatch):
+    monkeypatch.setattr(streaming, "SIZES", (3,))
+    monkeypatch.setattr(streaming, "CALLS", 2)
+    results, table = timed_preset("streaming", tmp_path, monkeypatch)
+    assert set(results) == {"H = 3, closed over", "H = 3, arguments"}
+    for entries in results.values():
+        assert set(entries) >= {"gru_jax", "gru_jax before", "gru_jax stack", "Flax linen"}
+    assert table.count("\n| ") == len(streaming.MAKES) + len(streaming.OTHERS)
+
+
+@pytest.mark.parametrize("make", streaming.MAKES.values())
+def test_single_steps_go_on_from_the_state_before(make, monkeypatch):
+    try:
+        weights, step = make(TINY)
+    except ImportError as reason:
+        pytest.skip(str(reason))
+    monkeypatch.setattr(streaming, "CALLS", 3)
+    x, h = jnp.asarray(timing.draw(1, TINY.inputs)), jnp.zeros((1, TINY.hidden))
+    for _ in range(3):
+        h = step(weights, h, x)
+    for closed in (True, False):
+        result = streaming.on_jax(make, closed, TINY, "forward").call()
+        np.testing.assert_allclose(result, h, rtol=1e-5)
+
+
+def test_compilation_is_timed_by_phases(tmp_path, monkeypatch):
+    programs = {"stack": (TINY, compiling.PROGRAMS["4 bidirectional layers"][1])}
+    monkeypatch.setattr(compiling, "PROGRAMS", programs)
+    results, table = timed_preset("compile", tmp_path, monkeypatch)
+    assert set(results["stack"]) == {"gru_jax", "plain scan", "Flax linen"}
+    assert all(seconds > 0 for each in results["stack"].values() for seconds in each.values())
+    assert table.count("\n| ") == 3
+
+
+def test_stacks_that_are_compiled_are_equal():
+    xs = jnp.asarray(timing.draw(6, 2, 3))
+    (weights, ours), (_, plain) = compiling.our_stack(TINY), compiling.plain_stack(TINY)
+    np.testing.assert_allclose(ours(weights, xs), plain(weights, xs), atol=1e-6)
 
 
 def test_sweep_memory_and_precision_are_measured(monkeypatch):

@@ -132,10 +132,8 @@ def pytorch(shape: Shape, mode: Mode) -> Ready:
     return Ready(forward if mode == "forward" else train)
 
 
-def onnx_runtime(shape: Shape, mode: Mode) -> Ready:
-    """One GRU node; inference only."""
-    if mode == "train":
-        raise UnsupportedError("runs forward only")
+def onnx_session(shape: Shape) -> Any:
+    """A session of one GRU node, from `X` and `initial_h` to `Y` and `Y_h`."""
     import onnx
     import onnxruntime
 
@@ -151,25 +149,40 @@ def onnx_runtime(shape: Shape, mode: Mode) -> Ready:
         )
     ]
     node = onnx.helper.make_node(
-        "GRU", ["X", "W", "R", "B"], ["Y"], hidden_size=shape.hidden, linear_before_reset=1
+        "GRU",
+        ["X", "W", "R", "B", "", "initial_h"],
+        ["Y", "Y_h"],
+        hidden_size=shape.hidden,
+        linear_before_reset=1,
     )
     value = partial(onnx.helper.make_tensor_value_info, elem_type=onnx.TensorProto.FLOAT)
+    state = 1, shape.batch, shape.hidden
     graph = onnx.helper.make_graph(
         [node],
         "gru",
-        [value("X", shape=(shape.steps, shape.batch, shape.inputs))],
-        [value("Y", shape=(shape.steps, 1, shape.batch, shape.hidden))],
+        [
+            value("X", shape=(shape.steps, shape.batch, shape.inputs)),
+            value("initial_h", shape=state),
+        ],
+        [value("Y", shape=(shape.steps, *state)), value("Y_h", shape=state)],
         weights,
     )
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)])
     model.ir_version = 8  # of opset 17, which every onnxruntime in use reads
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = len(os.sched_getaffinity(0))
-    session = onnxruntime.InferenceSession(
+    return onnxruntime.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
-    xs = draw(shape.steps, shape.batch, shape.inputs)
-    return Ready(lambda: session.run(None, {"X": xs}))
+
+
+def onnx_runtime(shape: Shape, mode: Mode) -> Ready:
+    """One GRU node; inference only."""
+    if mode == "train":
+        raise UnsupportedError("runs forward only")
+    session, xs = onnx_session(shape), draw(shape.steps, shape.batch, shape.inputs)
+    h0 = np.zeros((1, shape.batch, shape.hidden), np.float32)
+    return Ready(lambda: session.run(["Y"], {"X": xs, "initial_h": h0}))
 
 
 def numpy_loop(shape: Shape, mode: Mode) -> Ready:

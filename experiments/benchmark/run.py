@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from experiments.benchmark import derivatives, models, studies
+from experiments.benchmark import compiling, derivatives, models, streaming, studies
 from experiments.benchmark.config import MODES, WORKLOADS, Config
 from experiments.benchmark.ours import OURS
 from experiments.benchmark.peers import PEERS
@@ -82,6 +82,8 @@ MEASURES: Mapping[str, Callable[[Config], dict[str, Any]]] = {
     "tuning": time_workloads,
     "models": lambda config: models.measure(config.rounds),
     "derivatives": lambda config: derivatives.measure(config.rounds),
+    "streaming": lambda config: streaming.measure(config.rounds),
+    "compile": lambda config: compiling.measure(config.rounds),
 }
 
 
@@ -94,6 +96,10 @@ def summary(record: Mapping[str, Any]) -> dict[str, str]:
         return {"models": models.markdown_models(results["workloads"])}
     if compare == "derivatives":
         return {"derivatives": derivatives.markdown_derivatives(results)}
+    if compare == "streaming":
+        return {"streaming": streaming.markdown_streaming(results)}
+    if compare == "compile":
+        return {"compile": compiling.markdown_compiling(results)}
     tables = {"times": markdown(results["workloads"], [*OURS, *PEERS])}
     if record["settings"]["tables"]:
         tables["memory"] = markdown_memory(results["memory"])
