@@ -1,0 +1,157 @@
+"""How many kernels a compiled program launches, read off its text.
+
+On a GPU every fusion, custom call and copy of the schedule is one launch, and those of a loop's
+body are launched once per iteration. On a TPU, which runs a program without launches, the same
+count is that of the operations which follow one another.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+
+class Instruction(NamedTuple):
+    """One line of a computation."""
+
+    opcode: str
+    result: str
+    """Its shape, such as `f32[64,128]{1,0}`."""
+    text: str
+
+
+class Loop(NamedTuple):
+    """A loop, or one within loops."""
+
+    iterations: int
+    """In one call of the program: the product of the trip counts of all loops around it."""
+    launches: int
+    """In one iteration, without those of loops within it."""
+
+
+class Launches(NamedTuple):
+    """The launches of one call."""
+
+    outside: int
+    loops: tuple[Loop, ...]
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.outside + sum(loop.iterations * loop.launches for loop in self.loops)
+
+
+FREE = frozenset(
+    {
+        *("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "opt-barrier"),
+        *("after-all", "add-dependency", "partition-id", "replica-id"),
+        *("while", "conditional", "call", "async-start", "async-update", "async-done"),
+    }
+)
+"""What names a buffer, or stands for the computations that it calls."""
+BUFFERS = ("AllocateBuffer", "Sharding")
+"""Custom calls that compute nothing."""
+
+
+def launches(program: str) -> Launches:
+    """The launches of a compiled program.
+
+    Args:
+      program: the text of the optimised, scheduled module, as `compiled.as_text()` gives it.
+
+    Raises:
+      ValueError: a loop whose trip count is not known when the program is compiled.
+    """
+    computations, entry = _computations(program)
+    outside, loops = _count(computations, entry, 1)
+    return Launches(outside, tuple(loops))
+
+
+def _count(
+    computations: dict[str, list[Instruction]], name: str, iterations: int
+) -> tuple[int, list[Loop]]:
+    """The launches of a computation, and all loops in it."""
+    here, loops = 0, list[Loop]()
+    for instruction in computations[name]:
+        here += _is_launch(instruction)
+        if instruction.opcode == "while":
+            trips = iterations * _trip_count(computations, instruction)
+            inside, within = _count(computations, _attribute(instruction.text, "body"), trips)
+            loops += [Loop(trips, inside), *within]
+        for called in _called(instruction):
+            inside, within = _count(computations, called, iterations)
+            here += inside
+            loops += within
+    return here, loops
+
+
+def _is_launch(instruction: Instruction) -> bool:
+    opcode, result, text = instruction
+    if opcode in FREE or opcode.endswith(("-done", "-update")):
+        return False
+    if opcode == "custom-call":
+        return _attribute(text, "custom_call_target") not in BUFFERS
+    # Unfused arithmetic of scalars is that of a TPU's scalar unit; a GPU program has none.
+    scalar = re.fullmatch(r"\w+\[\](\{.*\})?", result)
+    return opcode in ("fusion", "copy") or opcode.endswith("-start") or not scalar
+
+
+def _called(instruction: Instruction) -> Iterator[str]:
+    """The computations that run where an instruction stands, of a conditional its longest list."""
+    opcode, _, text = instruction
+    if opcode == "call":
+        yield _attribute(text, "to_apply")
+    elif opcode == "async-start":
+        yield _attribute(text, "calls")
+    elif opcode == "conditional":
+        raise ValueError("the program has a conditional, so that its launches depend on the data.")
+
+
+def _trip_count(computations: dict[str, list[Instruction]], loop: Instruction) -> int:
+    known = re.search(r'"known_trip_count":\{"n":"(\d+)"\}', loop.text)
+    if known:
+        return int(known[1])
+    # XLA for TPU does not print it. JAX's loops count from 0 to the constant of their condition.
+    condition = computations[_attribute(loop.text, "condition")]
+    limits = [re.search(r" constant\((\d+)\)", each.text) for each in condition]
+    found = [int(limit[1]) for limit in limits if limit]
+    if len(found) != 1 or not any("direction=LT" in each.text for each in condition):
+        raise ValueError("the program has a loop whose trip count is not known.")
+    return found[0]
+
+
+def _computations(program: str) -> tuple[dict[str, list[Instruction]], str]:
+    """The instructions of each computation, and the name of the first one."""
+    computations: dict[str, list[Instruction]] = {}
+    entry = current = ""
+    for line in program.splitlines():
+        header = re.match(r"(ENTRY )?%?([\w.\-]+) \(.*\{$", line)
+        if header:
+            current = header[2]
+            computations[current] = []
+            entry = current if header[1] else entry
+        elif line.startswith("  ") and current:
+            computations[current].append(_instruction(line))
+        elif line.startswith("}"):
+            current = ""
+    return computations, entry
+
+
+def _instruction(line: str) -> Instruction:
+    _, _, definition = line.partition(" = ")
+    if definition.startswith("("):  # a tuple, in whose shapes there are parentheses, too
+        depths = list[int]()
+        for character in definition:
+            depths.append((depths or [0])[-1] + (character == "(") - (character == ")"))
+            if not depths[-1]:
+                break
+        end = len(depths)
+    else:
+        end = definition.index(" ")
+    result, rest = definition[:end], definition[end:].lstrip()
+    return Instruction(rest.partition("(")[0], result, definition)
+
+
+def _attribute(text: str, name: str) -> str:
+    found = re.search(rf'\b{name}=["%]?([\w.\-$]+)', text)
+    assert found, f"{name} in {text[:200]}"
+    return found[1]
