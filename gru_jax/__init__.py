@@ -15,6 +15,7 @@ from .cells.min_gru import MinGRUParams, init_min_gru, min_gru_step
 from .cells.rnn import RNNParams, init_rnn, rnn_step
 from .recurrence.gru import gru_unroll
 from .recurrence.min_gru import min_gru_unroll
+from .recurrence.parallel import Solution, gru_unroll_parallel
 from .stack.params import Bidirectional, GRUStack, init_gru_stack
 from .stack.unroll import gru_stack_step, gru_stack_unroll
 
@@ -26,6 +27,8 @@ __all__ = (  # noqa: RUF022, by topic
     "init_gru",
     "gru_step",
     "gru_unroll",
+    "gru_unroll_parallel",
+    "Solution",
     "zero_state",
     # any cell over time
     "unroll",

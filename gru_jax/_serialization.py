@@ -15,6 +15,7 @@ import jax.export
 from ._readout import ReadoutParams
 from .cells import CELLS
 from .cells.lstm import LSTMState
+from .recurrence.parallel import Solution
 from .stack.params import Bidirectional, GRUStack
 
 _DATACLASSES: tuple[type[Any], ...] = (*CELLS, ReadoutParams, GRUStack)
@@ -30,7 +31,7 @@ def _register() -> None:
             serialize_auxdata=lambda static: json.dumps(static).encode(),
             deserialize_auxdata=_static_fields,
         )
-    for namedtuple in (LSTMState, Bidirectional):
+    for namedtuple in (LSTMState, Bidirectional, Solution):
         jax.export.register_namedtuple_serialization(
             namedtuple, serialized_name=f"gru_jax.{namedtuple.__name__}"
         )

@@ -103,6 +103,11 @@ def gru_unroll_by_plain_scan(*args, **keywords):
         return gru_jax.gru_unroll(*args, **keywords)
 
 
+def parallel(*args, **keywords):
+    """`gru_unroll_parallel` without its `Solution`."""
+    return gru_jax.gru_unroll_parallel(*args, **keywords)[:2]
+
+
 IMPLEMENTATIONS = {f"unroll {cell}": plain(cell) for cell in CELLS}
 for reset in ("before", "after"):
     for save in ("gates", "states", "chunks"):
@@ -113,6 +118,12 @@ for reset in ("before", "after"):
         )
     IMPLEMENTATIONS[f"gru_unroll {reset}, plain scan"] = Implementation(
         f"gru {reset}", gru_unroll_by_plain_scan, supports(f"gru {reset}") | NOISE
+    )
+for reset, jacobian in (("before", "full"), ("after", "diagonal")):
+    IMPLEMENTATIONS[f"gru_unroll_parallel {reset} {jacobian}"] = Implementation(
+        f"gru {reset}",
+        partial(parallel, jacobian=jacobian),
+        supports(f"gru {reset}") - {"unroll"},
     )
 IMPLEMENTATIONS["min_gru_unroll"] = Implementation(
     "min_gru", gru_jax.min_gru_unroll, supports("min_gru") - {"unroll"}

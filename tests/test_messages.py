@@ -75,6 +75,9 @@ CALLS = {
     | UNROLL
     | {"unroll": 1, "save": "gates", "zoneout": 0.1, "state_scale": H0}
     | {"unit_mask": jnp.ones((T, B, H), bool)},
+    gru_jax.gru_unroll_parallel: {"params": GRU, "h0": H0, "xs": XS, "mask": FLAGS}
+    | {"resets": FLAGS, "reset_state": H0, "reverse": False, "jacobian": "full", "tolerance": 0.1}
+    | {"max_iterations": 2, "guess": jnp.zeros((T, B, H))},
     gru_jax.min_gru_unroll: {"params": gru_jax.init_min_gru(KEY, I, H), "h0": H0, "xs": XS}
     | UNROLL,
     gru_jax.gru_stack_step: {"stack": STACK, "hs": (H0, H0), "x": XS[0], "resets": FLAGS[0]}
@@ -121,13 +124,14 @@ VALUES = {
 # Arguments for which a value of this kind is not wrong.
 ACCEPTED = {
     "None": "reset preset w_x_init w_h_init b_init b_hn_init h0 h0s hs mask resets reset_state "
-    "state_scale unit_mask key top_k",
-    "int": "input_size hidden_size output_size max_length lengths length unroll temperature top_k",
-    "float": "temperature",
+    "state_scale unit_mask key top_k tolerance guess",
+    "int": "input_size hidden_size output_size max_length lengths length unroll temperature top_k "
+    "max_iterations tolerance",
+    "float": "temperature tolerance",
     "bool": "bias bidirectional reverse residual",
     "array of integers": "lengths hidden_sizes temperature",
     "raw key": "key lengths",
-    "traced": "lengths temperature h x xs h0 h0s hs reset_state state_scale",
+    "traced": "lengths temperature h x xs h0 h0s hs reset_state state_scale guess",
     "empty array": "lengths",
     "class": "activation init sample step",
     "GRUStack": "stack",

@@ -21,6 +21,7 @@ def all_classes():
     params.append(gru_jax.init_readout(jax.random.key(0), I, H))
     params.append(gru_jax.init_gru_stack(jax.random.key(0), I, (H, 4), bidirectional=True))
     params.append(gru_jax.LSTMState(jnp.ones(H), jnp.zeros(H)))
+    params.append(gru_jax.Solution(jnp.zeros(2), jnp.int32(3), jnp.ones(2, bool)))
     return params
 
 

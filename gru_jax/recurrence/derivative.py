@@ -45,10 +45,6 @@ def _states_jvp(
     cell: Cell, options: Options, primals: tuple[Any, ...], tangents: tuple[Any, ...]
 ) -> tuple[Any, Any]:
     weights, h0, inputs = primals
-    weights_dot, h0_dot, (xs_dot, _, _) = scan.nonzero(tangents)
-    if None in jax.tree.leaves(h0_dot, is_leaf=lambda dot: dot is None):
-        zeros = vary_like(jax.tree.map(jnp.zeros_like, h0), h0, weights, inputs)
-        h0_dot = jax.tree.map(lambda zero, dot: zero if dot is None else dot, zeros, h0_dot)
     h_last, states, gates = as_primitive(
         _with_gates,
         (cell, options),
@@ -56,15 +52,46 @@ def _states_jvp(
         (WEIGHTS, ROWS, ROWS, STEPS),
         (ROWS, STEPS, STEPS),
     )
-    h_last_dot, states_dot = as_primitive(
+    dots = nonzero(primals, tangents)
+    return (h_last, states), state_tangents(cell, options, primals, dots, (states, gates))
+
+
+def nonzero(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any, Any]:
+    """Tangents of weights, of h0 and of xs, None where zero but for h0's, which a loop carries."""
+    weights, h0, inputs = primals
+    weights_dot, h0_dot, (xs_dot, _, _) = scan.nonzero(tangents)
+    if None in jax.tree.leaves(h0_dot, is_leaf=lambda dot: dot is None):
+        zeros = vary_like(jax.tree.map(jnp.zeros_like, h0), h0, weights, inputs)
+        h0_dot = jax.tree.map(lambda zero, dot: zero if dot is None else dot, zeros, h0_dot)
+    return weights_dot, h0_dot, xs_dot
+
+
+def state_tangents(
+    cell: Cell,
+    options: Options,
+    primals: tuple[Any, ...],
+    dots: tuple[Any, Any, Any],
+    known: tuple[Any, Any],
+) -> tuple[Any, Any]:
+    """The tangents of the last state and of all states, which are known with their gates or None.
+
+    Args:
+      cell: the cell.
+      options: as for the states.
+      primals: weights, h0 and inputs.
+      dots: their tangents; see `nonzero`.
+      known: states and gates.
+    """
+    (weights, h0, inputs), (weights_dot, h0_dot, xs_dot) = primals, dots
+    result: tuple[Any, Any] = as_primitive(
         _tangents,
         (cell, options),
-        (*weights, h0, (states, gates, inputs), *weights_dot, h0_dot, xs_dot),
+        (*weights, h0, (*known, inputs), *weights_dot, h0_dot, xs_dot),
         (WEIGHTS, ROWS, ROWS, STEPS, D_WEIGHTS, D_ROWS, D_ROWS, D_STEPS),
         (D_ROWS, D_STEPS),
         compiled=_tangents_in_one_loop,
     )
-    return (h_last, states), (h_last_dot, states_dot)
+    return result
 
 
 def _with_gates(

@@ -85,7 +85,7 @@ class Cell(NamedTuple):
     slots: Callable[[Products, Any], Any]
     """`(products, params)`: all parameters in the layout in which their tangents enter. Tangents
     that are zero are None, there and in the result."""
-    coefficients: Callable[[Products, Point, tuple[Any, jax.Array], Options], Any]
+    coefficients: Callable[[Products, Point, tuple[Any, jax.Array | None], Options], Any]
     """`(products, at, (slots, xs_dot), options)`: the coefficients of the linear recurrence that
     the tangents of the states obey, stacked over time: those of the identity where masked. They are
     a pair `(factors, terms)`, of which only the terms depend on slots and xs_dot. None stands for

@@ -27,6 +27,29 @@ class Flags(NamedTuple):
     unit_mask: ArrayLike | None
 
 
+def checked(
+    params: Any, h0: Any, xs: ArrayLike, flags: Flags
+) -> tuple[Any, tuple[jax.Array, jax.Array | None, jax.Array | None], Any]:
+    """The first state, `(xs, mask, resets)` and the state after a reset, checked.
+
+    Args:
+      params: a cell's parameters, checked.
+      h0: the first state, a pytree of `[..., H]`; None for zeros.
+      xs: the inputs `[T, ..., I]`.
+      flags: as given.
+
+    Raises:
+      ValueError: an argument of the wrong kind, shape or dtype.
+    """
+    xs = as_array("xs", xs)
+    check_input("xs", params, xs, time_axes=1)
+    state = first_state(h0, params, xs, flags)
+    check_states("h0", params, state, xs.shape[1:-1])
+    mask = check_flags("mask", flags.mask, {xs.shape[:-1]})
+    resets = check_flags("resets", flags.resets, {xs.shape[:-1]})
+    return state, (xs, mask, resets), check_reset_state(flags.reset_state, resets, state)
+
+
 def fast_unroll(
     cell: Cell, params: Any, h0: Any, xs: ArrayLike, flags: Flags, options: Options
 ) -> tuple[Any, Any]:
@@ -43,13 +66,7 @@ def fast_unroll(
     Raises:
       ValueError: an argument of the wrong kind, shape or dtype.
     """
-    xs = as_array("xs", xs)
-    check_input("xs", params, xs, time_axes=1)
-    state = first_state(h0, params, xs, flags)
-    check_states("h0", params, state, xs.shape[1:-1])
-    mask = check_flags("mask", flags.mask, {xs.shape[:-1]})
-    resets = check_flags("resets", flags.resets, {xs.shape[:-1]})
-    fresh = check_reset_state(flags.reset_state, resets, state)
+    state, (xs, mask, resets), fresh = checked(params, h0, xs, flags)
     options = options.checked(xs.shape[0])
     h = jax.tree.leaves(state)[0]
     scale = None if flags.state_scale is None else as_array("state_scale", flags.state_scale)
