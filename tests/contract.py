@@ -19,7 +19,7 @@ import pytest
 from common import B, H, I, T, as_float64, random_inputs, randomised, weighted_sum
 
 import gru_jax
-from gru_jax.recurrence import gru, platforms, scan
+from gru_jax.recurrence import accelerators, gru, platforms
 
 
 class Cell(NamedTuple):
@@ -94,10 +94,11 @@ def plain(cell):
 SCANNED_GRU = gru.GRU._replace(project=partial(gru.GRU.project))
 
 
-def gru_unroll_by_plain_scan(*args, **keywords):
-    """`gru_unroll` as it runs on platforms without an implementation of their own."""
+def gru_unroll_on_accelerators(*args, **keywords):
+    """`gru_unroll` as it runs on platforms other than CPU, with two steps per iteration."""
     with (
-        mock.patch.dict(platforms.IMPLEMENTATIONS, cpu=scan.SCAN),
+        mock.patch.dict(platforms.IMPLEMENTATIONS, cpu=platforms.OTHERS),
+        mock.patch.object(accelerators, "STEPS", 2),  # T = 5 is two iterations and one step
         mock.patch.object(gru, "GRU", SCANNED_GRU),
     ):
         return gru_jax.gru_unroll(*args, **keywords)
@@ -111,8 +112,8 @@ for reset in ("before", "after"):
             partial(gru_jax.gru_unroll, save=save),
             supports(f"gru {reset}") | NOISE,
         )
-    IMPLEMENTATIONS[f"gru_unroll {reset}, plain scan"] = Implementation(
-        f"gru {reset}", gru_unroll_by_plain_scan, supports(f"gru {reset}") | NOISE
+    IMPLEMENTATIONS[f"gru_unroll {reset}, accelerators"] = Implementation(
+        f"gru {reset}", gru_unroll_on_accelerators, supports(f"gru {reset}") | NOISE
     )
 IMPLEMENTATIONS["min_gru_unroll"] = Implementation(
     "min_gru", gru_jax.min_gru_unroll, supports("min_gru") - {"unroll"}

@@ -7,14 +7,16 @@ from typing import Any, Literal
 
 import jax
 
-from . import cpu, scan
+from . import accelerators, cpu, scan
 from .interface import Cell, Implementation, Unsupported
 from .options import Options
 
 IMPLEMENTATIONS: dict[str, Implementation] = {
     "cpu": cpu.tuned(),
 }
-"""By platform, as `jax.lax.platform_dependent` names it; every other runs the plain scan."""
+"""By platform, as `jax.lax.platform_dependent` names it."""
+OTHERS = accelerators.SCAN
+"""On every other platform."""
 
 
 def run(
@@ -37,7 +39,7 @@ def run(
 
     branches = {name: partial(by, each) for name, each in IMPLEMENTATIONS.items()}
     result: tuple[Any, Any] = jax.lax.platform_dependent(
-        *args, default=partial(by, scan.SCAN), **branches
+        *args, default=partial(by, OTHERS), **branches
     )
     return result
 
