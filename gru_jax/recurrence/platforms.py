@@ -20,7 +20,9 @@ IMPLEMENTATIONS: dict[str, Implementation] = {
 """What None and "scan" run, by platform as `jax.lax.platform_dependent` names it: whatever is
 fastest there by a record in `experiments/results`. Every other platform runs the plain scan."""
 
-KERNELS: dict[str, str] = {}
+KERNELS: dict[str, str] = {
+    "cuda": "gpu",
+}
 """What "pallas" runs, by platform: the module of this package whose `IMPLEMENTATION` it is.
 
 Imported where it is asked for, because Pallas takes longer to import than the rest of the library.
