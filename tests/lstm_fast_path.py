@@ -60,12 +60,12 @@ def coefficients(products, at, along, options):
     kept = jnp.zeros(h.shape, bool)
     if at.inputs.mask is not None:
         kept = select(~at.inputs.mask, jnp.ones_like(kept), kept)
-    return f, to_c, to_h, to_o, u_dot, kept
+    return (f, to_c, to_h, to_o, kept), u_dot
 
 
 def linear_step(products, prepared, constants):
     def step(state_dot, coefficients):
-        f, to_c, to_h, to_o, u_dot, kept = coefficients
+        (f, to_c, to_h, to_o, kept), u_dot = coefficients
         h_dot, c_dot = state_dot
         u_dot = u_dot + products.tangent(h_dot, prepared, h_dot.dtype).reshape(u_dot.shape)
         new = f * c_dot + jnp.sum(to_c * u_dot[..., :3, :], axis=-2)

@@ -19,7 +19,7 @@ class FastPath(NamedTuple):
 
     unroll: Callable[..., tuple[Any, Any]]
     regularised: bool
-    """Whether it takes `save`, `state_scale`, `unit_mask` and `zoneout`."""
+    """Whether it takes `save`, `state_scale`, `unit_mask`, `zoneout` and `implementation`."""
 
 
 FAST_PATHS: dict[Callable[..., Any], FastPath] = {

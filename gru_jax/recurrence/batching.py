@@ -2,13 +2,15 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from . import platforms
-from .flat import D_WEIGHTS, ROWS, WEIGHTS, Flat, Kind, merged, some
+from .flat import D_WEIGHTS, WEIGHTS, Flat, Kind, merged, some
 
 Bind = Callable[[Flat, Sequence[Any], Sequence[Kind], Sequence[Kind]], Sequence[Any]]
 """Calls a function with arguments, their kinds and those of the results as one primitive."""
@@ -55,13 +57,22 @@ def mapped_call(
         ]
         work = _work(shapes, kinds)
         at_once = jax.vmap(flat.many(size).of(leaves, mapped))
-        results = platforms.of_models(one_by_one, at_once, first, work)
+        results = platforms.of_models((one_by_one, at_once), flat.options, first, work)
         return results, [0] * len(out_kinds)
     only_linear = all(kind.linear for kind in here)
-    if only_linear or D_WEIGHTS in here or flat.is_transpose:
-        f = (flat.as_compiled() if only_linear else flat).many(size).of(leaves, mapped)
-        return jax.vmap(f, in_axes=places, out_axes=out_dims)(*values), out_dims
+    by_kernel = flat.is_transpose and flat.compiled is not None
+    if only_linear or D_WEIGHTS in here or (flat.is_transpose and not by_kernel):
+        f = (flat if by_kernel or not only_linear else flat.as_compiled()).many(size)
+        f_of = f.of(leaves, mapped)
+        return jax.vmap(f_of, in_axes=places, out_axes=out_dims)(*values), out_dims
     leaves = [_placed(*each, size) for each in zip(leaves, dims, kinds, strict=True)]
+    if by_kernel:
+        f, linear, avals, nonzero = flat.static
+        avals = tuple(
+            jax.eval_shape(partial(_placed, dim=None, kind=kind, size=size), aval)
+            for kind, aval in zip(out_kinds, avals, strict=True)
+        )
+        flat = replace(flat, static=(f, linear, avals, nonzero))
     return bind(flat, leaves, kinds, out_kinds), out_dims
 
 
@@ -70,7 +81,8 @@ def _work(shapes: Sequence[tuple[int, ...]], kinds: Sequence[Kind]) -> Any:
     matrices = [
         math.prod(shape) for shape, kind in zip(shapes, kinds, strict=True) if kind == WEIGHTS
     ]
-    return sum(matrices) * math.prod(shapes[list(kinds).index(ROWS)][:-1])
+    rows = next(shape for shape, kind in zip(shapes, kinds, strict=True) if kind.axis == 0)
+    return sum(matrices) * math.prod(rows[:-1])
 
 
 def _placed(x: jax.Array, dim: int | None, kind: Kind, size: int) -> jax.Array:

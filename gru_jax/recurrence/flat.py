@@ -38,12 +38,17 @@ class Flat:
       static: hashable arguments.
       tree: the structure of the tuple of pytrees.
       compiled: equal to f, and compiled in its place where it has not been transposed.
+      transposed: a kernel for the transpose of f with respect to its linear arguments, which are
+        its last ones. It takes the static arguments, the pytrees with shapes for some or all of
+        the linear leaves, and a list of the cotangents of the results, None for zero. It returns
+        those of all linear arguments.
     """
 
     f: Callable[..., Any]
     static: tuple[Any, ...]
     tree: Any
     compiled: Callable[..., Any] | None = None
+    transposed: Callable[..., Any] | None = None
 
     def __call__(self, *leaves: Any) -> Any:
         """Calls f."""
@@ -57,6 +62,12 @@ class Flat:
     def as_compiled(self) -> "Flat":
         """The function that is compiled."""
         return self if self.compiled is None else replace(self, f=self.compiled, compiled=None)
+
+    @property
+    def options(self) -> Options:
+        """The options among its static arguments, or those of what it transposes."""
+        found = [value for value in self.static if isinstance(value, Options | Flat)]
+        return found[0] if isinstance(found[0], Options) else found[0].options
 
     def many(self, models: int) -> "Flat":
         """The same function, told that so many of it are mapped."""

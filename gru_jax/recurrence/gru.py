@@ -25,7 +25,7 @@ zoneout multiplies z by 1 − zoneout, except in the factor 1 − z of C_z.
 import functools
 import operator
 from collections.abc import Callable
-from typing import NamedTuple, SupportsFloat, SupportsIndex
+from typing import Any, NamedTuple, SupportsFloat, SupportsIndex
 
 import jax
 import jax.numpy as jnp
@@ -36,7 +36,7 @@ from .._ops import biased, scaled, spread
 from .._scan import select
 from ..cells.gru import GRUParams, check_gru
 from .interface import Cell, PerGate, Point, Products, Weights, per_gate
-from .options import Constants, Options, Save
+from .options import Constants, Options, Program, Save
 from .unroll import Flags, fast_unroll
 
 
@@ -58,16 +58,17 @@ class Slots(NamedTuple):
     b_hn: jax.Array | None  # [H]
 
 
-class Coefficients(NamedTuple):
-    """The coefficients of the linear recurrence, `[T, ..., H]`; None where there is none.
-
-    With reset="after" C_z, C_r and C_n ∘ r are `to_gates` `[T, ..., 3, H]`, next to each other as
-    the products with W_h are.
-    """
+class Factors(NamedTuple):
+    """What the linear recurrence multiplies by, `[T, ..., H]`."""
 
     keep: jax.Array  # 1 − z
-    to_gates: jax.Array | tuple[jax.Array, ...]  # reset="before": C_z, C_n, E, r
-    g: jax.Array | None  # None for zero
+    to_gates: Any  # reset="after": C_z, C_r, C_n ∘ r beside each other; "before": C_z, C_n, E, r
+
+
+class Terms(NamedTuple):
+    """What the linear recurrence adds, `[T, ..., H]`; None for zero."""
+
+    g: jax.Array | None
     m_dot: jax.Array | None  # E ∘ c_r, with reset="before"
 
 
@@ -140,7 +141,7 @@ def _slots(products: Products, params: GRUParams) -> Slots:
 
 def _coefficients(
     products: Products, at: Point, along: tuple[Slots, jax.Array | None], options: Options
-) -> Coefficients:
+) -> tuple[Factors, Terms]:
     (params, (scale, _)), h, (z, r, n, u), (xs, mask, _) = at
     slots, xs_dot = along
     dtype = h.dtype
@@ -170,14 +171,14 @@ def _coefficients(
         to_m = h * r * (1 - r)
         c_z, c_r, c_n = _total(x_z, h_z, b_z), _total(x_r, h_r, b_r), _total(x_n, b_n, h_n)
         g = _total(_times(to_z, c_z), _times(to_n, c_n))
-        return Coefficients(keep, (to_z, to_n, to_m, r), g, _times(to_m, c_r))
+        return Factors(keep, (to_z, to_n, to_m, r)), Terms(g, _times(to_m, c_r))
     h_z, h_r, h_n = gates(h, slots.w_h[0], 3)
     c_z, c_r, c_n = _total(x_z, h_z, b_z), _total(x_r, h_r, b_r), _total(x_n, b_n)
     to_r, to_u = to_n * u * r * (1 - r), to_n * r
     g = _total(
         _times(to_z, c_z), _times(to_r, c_r), _times(to_n, c_n), _times(to_u, _total(h_n, b_hn))
     )
-    return Coefficients(keep, jnp.stack([to_z, to_r, to_u], axis=-2), g, None)
+    return Factors(keep, products.beside((to_z, to_r, to_u))), Terms(g, None)
 
 
 def _total(*terms: jax.Array | None) -> jax.Array | None:
@@ -192,12 +193,12 @@ def _times(x: jax.Array, y: jax.Array | None) -> jax.Array | None:
 
 def _linear_step(
     products: Products, prepared: list[jax.Array], constants: Constants
-) -> Callable[[jax.Array, Coefficients], jax.Array]:
-    def step(h_dot: jax.Array, coefficients: Coefficients) -> jax.Array:
-        keep, to_gates, g, m_dot = coefficients
+) -> Callable[[jax.Array, tuple[Factors, Terms]], jax.Array]:
+    def step(h_dot: jax.Array, coefficients: tuple[Factors, Terms]) -> jax.Array:
+        (keep, to_gates), (g, m_dot) = coefficients
         in_dot = scaled(h_dot, constants.scale)
         u_dot = products.tangent(in_dot, prepared[0], h_dot.dtype)
-        if not isinstance(to_gates, tuple):  # reset="after"
+        if len(prepared) == 1:  # reset="after"
             return biased(keep * h_dot + products.weighted(to_gates, u_dot), g)
         to_z, to_n, to_m, r = to_gates
         u_z, u_r = jnp.split(u_dot, 2, axis=-1)
@@ -225,12 +226,14 @@ def gru_unroll(
     state_scale: ArrayLike | None = None,
     unit_mask: ArrayLike | None = None,
     zoneout: SupportsFloat = 0.0,
+    implementation: Program | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Runs the GRU over a time-major sequence; equivalent to `unroll(gru_step, ...)`, but faster.
 
     Input projections are computed before the loop and weight gradients after the backward loop, in
     large products over all steps. Derivatives of every order, in forward and in reverse mode, work.
-    `save`, `state_scale`, `unit_mask` and `zoneout` are not arguments of `unroll`.
+    `save`, `state_scale`, `unit_mask`, `zoneout` and `implementation` are not arguments of
+    `unroll`.
 
     `jax.vmap` over sequences that share the weights gives the same program as an explicit batch
     axis. Over weights, of values, gradients and whole training functions, models of 2^17 or more
@@ -264,6 +267,12 @@ def gru_unroll(
         al. 2017). Nothing is zeroed.
       zoneout: a Python number in [0, 1). The expectation of zoneout, for evaluation: each unit
         keeps this share of its old state, h ← zoneout · h + (1 − zoneout) · h'.
+      implementation: what runs the loops over time; results and derivatives are the same.
+        None: what is fastest by a recorded measurement; today the scan everywhere.
+        "scan": a loop that XLA compiles, on CPU tuned for it.
+        "pallas": a kernel with the loop inside, for sequences and for backpropagation through
+        them. Derivatives of higher order and forward mode run by the scan; under `jax.vmap` over
+        weights models run one after the other. Compiled and simulated, but not run on a device.
 
     Returns:
       `(h_last, hs)`: the state after the last unmasked step in the direction of the scan
@@ -271,7 +280,9 @@ def gru_unroll(
 
     Raises:
       ValueError: an argument of the wrong shape or dtype, an unknown `save`, `unroll` below 1,
-        `zoneout` outside [0, 1), a `reset_state` without resets.
+        `zoneout` outside [0, 1), a `reset_state` without resets; when it is compiled,
+        `implementation="pallas"` for a platform without a kernel, or for sizes or dtypes that
+        its kernel does not take.
 
     >>> import jax, jax.numpy as jnp, gru_jax
     >>> params = gru_jax.init_gru(jax.random.key(0), 3, 5)
@@ -283,7 +294,7 @@ def gru_unroll(
     ((2, 5), (7, 2, 5))
     """
     flags = Flags(mask, resets, reset_state, state_scale, unit_mask)
-    options = Options(save, reverse, unroll, zoneout)  # type: ignore[arg-type]
+    options = Options(save, reverse, unroll, zoneout, implementation)  # type: ignore[arg-type]
     params, first = check_gru(params), None if h0 is None else as_array("h0", h0)
     h_last, hs = fast_unroll(GRU, params, first, xs, flags, options)
     return h_last, hs

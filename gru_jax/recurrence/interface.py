@@ -1,6 +1,6 @@
 """What a cell declares to have a fast path, and what an implementation of one provides."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -26,8 +26,10 @@ class Products(NamedTuple):
     """`(w)`: the weights in the layout that `tangent` takes."""
     tangent: Callable[[jax.Array, jax.Array, DTypeLike], jax.Array]
     """`(h_dot, prepared(w), dtype)`: h_dot w inside the loop of the tangents."""
-    weighted: Callable[[jax.Array, jax.Array], jax.Array]
-    """`(factors [..., gates, H], u [..., gates · H])`: the sum over the gates of both's product."""
+    weighted: Callable[[Any, jax.Array], jax.Array]
+    """`(beside(factors), u [..., gates · H])`: the sum over the gates of both's product."""
+    beside: Callable[[Sequence[jax.Array]], Any]
+    """`(factors)`: the factors of all gates, `[..., H]` each, as `weighted` takes them."""
     slots: Callable[[jax.Array, int], PerGate]
     """`(w, gates)`: the layout of w in which its tangent enters, and its gradient leaves."""
     slotted: Callable[[jax.Array, PerGate, DTypeLike], PerGate]
@@ -85,10 +87,11 @@ class Cell(NamedTuple):
     that are zero are None, there and in the result."""
     coefficients: Callable[[Products, Point, tuple[Any, jax.Array], Options], Any]
     """`(products, at, (slots, xs_dot), options)`: the coefficients of the linear recurrence that
-    the tangents of the states obey, stacked over time: those of the identity where masked. None
-    stands for zero, in all of the slots of a weight or in none of them."""
+    the tangents of the states obey, stacked over time: those of the identity where masked. They are
+    a pair `(factors, terms)`, of which only the terms depend on slots and xs_dot. None stands for
+    zero, in all of the slots of a weight or in none of them."""
     linear_step: Callable[[Products, Any, Constants], Callable[[Tree, Any], Tree]]
-    """`(products, prepared, constants)`: one step of it, `(h_dot, coefficients) -> h_dot'`."""
+    """`(products, prepared, constants)`: one step of it, `(h_dot, (factors, terms)) -> h_dot'`."""
 
 
 Operation = Callable[[Cell, Options, Any, Any, Any], tuple[Any, Any]]

@@ -27,6 +27,7 @@ def as_primitive(
     out_kinds: Sequence[Kind],
     *,
     compiled: Callable[..., Any] | None = None,
+    transposed: Callable[..., Any] | None = None,
 ) -> Any:
     """Calls `f(*static, *args)` as one primitive.
 
@@ -37,9 +38,10 @@ def as_primitive(
       kinds: of the arrays of each argument.
       out_kinds: of those of each result, of which f returns a tuple or list.
       compiled: see `Flat`.
+      transposed: see `Flat`.
     """
     leaves, tree = jax.tree.flatten(args)
-    flat = Flat(f, static, tree, compiled)
+    flat = Flat(f, static, tree, compiled, transposed)
     results = _traced.trace(flat.as_compiled(), *leaves).out_info
     flat_results = _bind(flat, leaves, _of_each(kinds, args), _of_each(out_kinds, results))
     return jax.tree.unflatten(jax.tree.structure(results), flat_results)
@@ -85,6 +87,7 @@ def _transpose(
     **_: Any,
 ) -> Sequence[Any]:
     linear = tuple(map(ad.is_undefined_primal, leaves))
+    only_linear = all(kind.linear for kind in some(kinds, linear))
     known = [not each for each in linear]
     avals = tuple(leaf.aval for leaf in some(leaves, linear))
     nonzero = tuple(not isinstance(cotangent, ad.Zero) for cotangent in cotangents)
@@ -94,6 +97,7 @@ def _transpose(
         (*some(leaves, known), *some(cotangents, nonzero)),
         (*some(kinds, known), *some(out_kinds, nonzero)),
         some(kinds, linear),
+        compiled=_by_kernel if flat.transposed and only_linear else None,
     )
     return merged([None] * len(leaves), linear, results)
 
@@ -106,6 +110,20 @@ def _transposed(
     known, cotangents = leaves[:count], list(leaves[count:])
     f = flat.of(merged([None] * len(linear), [not each for each in linear], known), linear)
     return list(jax.linear_transpose(lambda *values: some(f(*values), nonzero), *avals)(cotangents))
+
+
+def _by_kernel(
+    flat: Flat, linear: Sequence[bool], avals: Any, nonzero: Sequence[bool], *leaves: Any
+) -> list[Any]:
+    """As `_transposed`, by the kernel for it."""
+    assert flat.transposed is not None
+    count = len(linear) - sum(linear)
+    shapes = merged([None] * len(linear), linear, avals)
+    args = merged(shapes, [not each for each in linear], leaves[:count])
+    cotangents = merged([None] * len(nonzero), nonzero, leaves[count:])
+    given = *flat.static, *jax.tree.unflatten(flat.tree, args), cotangents
+    results = jax.tree.leaves(flat.transposed(*given))
+    return some(results, linear[len(linear) - len(results) :])
 
 
 def _map(

@@ -41,10 +41,34 @@ def states(products: Products, cell: Cell, options: Options, weights: Weights) -
     return stretch
 
 
+def linear(
+    products: Products, cell: Cell, options: Options, weights: Any, carry: Any, steps: Any
+) -> tuple[Any, Any]:
+    """The recurrence of the tangents from its coefficients: those of the last and of all states.
+
+    Takes `(prepared, constants)`, with the tangent of the reset state among the constants; the
+    tangent of the first state; and `(resets, factors, terms)`.
+    """
+    prepared, constants = weights
+    linear_step = cell.linear_step(products, prepared, constants)
+
+    def body(h_dot: Any, step: tuple[jax.Array | None, Any, Any]) -> tuple[Any, Any]:
+        resets, *coefficients = step
+        h_dot = linear_step(restart(h_dot, resets, constants.reset_state), tuple(coefficients))
+        return h_dot, h_dot
+
+    return jax.lax.scan(body, carry, steps, reverse=options.reverse, unroll=options.unroll)
+
+
 def tangents(
-    products: Products, cell: Cell, options: Options, weights: tuple[Weights, Weights]
+    products: Products,
+    cell: Cell,
+    options: Options,
+    weights: tuple[Weights, Weights],
+    *,
+    loop: Callable[..., tuple[Any, Any]] = linear,
 ) -> Stretch:
-    """The recurrence of the tangents; weight gradients are computed outside the loop."""
+    """The recurrence of the tangents, its loop as `linear`; weight gradients are outside of it."""
     at, along = weights
     prepared = cell.prepared(products, at.params)
     slots, slots_dot = cell.slots(products, at.params), cell.slots(products, along.params)
@@ -59,7 +83,8 @@ def tangents(
         def known(slots: Any, reset_state: Any, h: Any, xs: jax.Array) -> Any:
             constants = at.constants._replace(reset_state=reset_state)
             here = slots, constants, h, Inputs(xs, mask, resets)
-            return _known((products, cell, options), (at.params, prepared), here, (states, gates))
+            static = products, cell, options, loop
+            return _known(static, (at.params, prepared), here, (states, gates))
 
         primals = slots, at.constants.reset_state, h, xs
         tangents = slots_dot, along.constants.reset_state, h_dot, xs_dot
@@ -94,29 +119,22 @@ def _known(static: Any, weights: Any, here: Any, known: tuple[Any, Any]) -> tupl
 
     Differentiated with respect to `here` only: the other arguments follow from it.
     """
-    (_, _, options), (_, _, h0, _), (states, _) = static, here, known
+    (_, _, options, _), (_, _, h0, _), (states, _) = static, here, known
     return last(options, h0, states), states
 
 
 @partial(_known.defjvp, symbolic_zeros=True)
 def _known_jvp(static: Any, primals: Any, tangents: Any) -> tuple[Any, Any]:
+    *static, loop = static
     products, cell, options = static
     (params, prepared), (_, constants, h0, inputs), (states, gates) = primals
     _, (slots_dot, constants_dot, h0_dot, (xs_dot, _, _)), _ = nonzero(tangents)
     before = jax.tree.map(partial(_shifted, options), h0, states)
     at = _point(static, Weights(params, constants), before, gates, inputs)
     coefficients = cell.coefficients(products, at, (slots_dot, xs_dot), options)
-    linear_step = cell.linear_step(products, prepared, constants)
-
-    def body(h_dot: Any, step: tuple[Any, jax.Array | None]) -> tuple[Any, Any]:
-        coefficients, resets = step
-        h_dot = linear_step(restart(h_dot, resets, constants_dot.reset_state), coefficients)
-        return h_dot, h_dot
-
-    steps = coefficients, inputs.resets
-    h_last_dot, states_dot = jax.lax.scan(
-        body, h0_dot, steps, reverse=options.reverse, unroll=options.unroll
-    )
+    weights = prepared, constants._replace(reset_state=constants_dot.reset_state)
+    steps = inputs.resets, *coefficients
+    h_last_dot, states_dot = loop(products, cell, options, weights, h0_dot, steps)
     return (last(options, h0, states), states), (h_last_dot, states_dot)
 
 
@@ -143,14 +161,13 @@ def tangents_in_one_loop(
     (at, along), (h0, h0_dot), (states, gates, inputs, xs_dot) = weights, carry, steps
     params, constants = at
     # `PRODUCTS` adds up the gates in the form whose transpose is fast
-    products = PRODUCTS._replace(weighted=_weighted_apart)
-    linear_step = cell.linear_step(products, cell.prepared(products, params), constants)
-    slots_dot = cell.slots(products, along.params)
+    linear_step = cell.linear_step(APART, cell.prepared(APART, params), constants)
+    slots_dot = cell.slots(APART, along.params)
 
     def body(h_dot: Any, here: Any) -> tuple[Any, Any]:
         before, gates, inputs, x_dot = here
-        point = _point((products, cell, options), at, before, gates, inputs)
-        coefficients = cell.coefficients(products, point, (slots_dot, x_dot), options)
+        point = _point((APART, cell, options), at, before, gates, inputs)
+        coefficients = cell.coefficients(APART, point, (slots_dot, x_dot), options)
         h_dot = restart(h_dot, inputs.resets, along.constants.reset_state)
         h_dot = linear_step(h_dot, coefficients)
         return h_dot, h_dot
@@ -195,9 +212,9 @@ def _weighted(factors: jax.Array, u: jax.Array) -> jax.Array:
     return jnp.sum(factors * u.reshape(factors.shape), axis=-2)
 
 
-def _weighted_apart(factors: jax.Array, u: jax.Array) -> jax.Array:
-    parts = jnp.split(u, factors.shape[-2], axis=-1)
-    first, *others = (factors[..., i, :] * part for i, part in enumerate(parts))
+def _weighted_apart(factors: tuple[jax.Array, ...], u: jax.Array) -> jax.Array:
+    parts = jnp.split(u, len(factors), axis=-1)
+    first, *others = (factor * part for factor, part in zip(factors, parts, strict=True))
     return sum(others, first)
 
 
@@ -207,19 +224,19 @@ PRODUCTS = Products(
     prepared=lambda w: w,
     tangent=product,
     weighted=_weighted,
+    beside=partial(jnp.stack, axis=-2),
     slots=lambda w, gates: w,
     slotted=lambda x, w, dtype: _gates(x, w, 0, dtype),
 )
 
 
-def implementation(products: Products) -> Implementation:
-    """The scan with these products."""
-
-    def run(recurrence: Callable[..., Stretch], *args: Any) -> tuple[Any, Any]:
-        cell, options, weights, carry, steps = args
-        return recurrence(products, cell, options, weights)(carry, steps)
-
-    return Implementation(partial(run, states), partial(run, tangents))
+APART = PRODUCTS._replace(weighted=_weighted_apart, beside=tuple)
+"""With an array for the factors of each gate, for loops that nothing is summed over gates in."""
 
 
-SCAN = implementation(PRODUCTS)
+def _run(recurrence: Callable[..., Stretch], *args: Any) -> tuple[Any, Any]:
+    cell, options, weights, carry, steps = args
+    return recurrence(PRODUCTS, cell, options, weights)(carry, steps)
+
+
+SCAN = Implementation(partial(_run, states), partial(_run, tangents))

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from .._masks import backward_resets
 from .._scan import unroll
 from ..recurrence import fast_path
-from ..recurrence.options import Save
+from ..recurrence.options import Program, Save
 from .params import Bidirectional
 
 Step = Callable[[Any, Any, Any], Any]
@@ -23,6 +23,7 @@ class Cell(NamedTuple):
     recurrent_dropout: float
     zoneout: float
     save: Save
+    implementation: Program | None
 
 
 class Flags(NamedTuple):
@@ -80,7 +81,8 @@ def _run_direction(
         return h_last, output(states)
     options: dict[str, Any] = {}
     if path.regularised:
-        options = {"save": cell.save, **_regularisation(cell, h0, xs, key)}
+        options = {"save": cell.save, "implementation": cell.implementation}
+        options |= _regularisation(cell, h0, xs, key)
     return path.unroll(params, h0, xs, **flags._asdict(), **options)
 
 

@@ -20,7 +20,7 @@ from .._scan import prepare, restarted
 from .._state import dtype_of
 from ..cells.gru import gru_step
 from ..recurrence import fast_path
-from ..recurrence.options import SAVES, Save
+from ..recurrence.options import SAVES, Program, Save, check_implementation
 from .layer import Cell, Flags, Step, check_connected, connect, drop, expected, output, run_layer
 from .params import Bidirectional, GRUStack, check_stack, per_layer, states_for
 
@@ -104,6 +104,7 @@ def gru_stack_unroll(
     zoneout: SupportsFloat = 0.0,
     key: jax.Array | None = None,
     save: Save = "gates",
+    implementation: Program | None = None,
 ) -> tuple[tuple[Any, ...], jax.Array]:
     """Runs a stack over a sequence, one layer after the other, each by `gru_unroll`.
 
@@ -143,15 +144,17 @@ def gru_stack_unroll(
       zoneout: a rate in [0, 1).
       key: the key is consumed; None evaluates.
       save: see `gru_unroll`.
+      implementation: see `gru_unroll`. Only `gru_step` has kernels: "pallas" is refused for others,
+        rather than run by a loop.
 
     Returns:
       `(h_lasts, hs)`: the last state of each layer, shaped as `h0s`, and the last layer's outputs
       `[T, ..., H]` or `[T, ..., 2H]`, zero where masked.
 
     Raises:
-      ValueError: the wrong number of states, a rate outside [0, 1), a regularisation that
-        the cell does not take, `residual` or `dropout` without layers that they apply to, or what
-        the cell refuses.
+      ValueError: the wrong number of states, a rate outside [0, 1), a regularisation or
+        implementation that the cell does not take, `residual` or `dropout` without layers that
+        they apply to, or what the cell refuses.
 
     >>> import jax, jax.numpy as jnp, gru_jax
     >>> stack = gru_jax.init_gru_stack(jax.random.key(0), 3, (5, 4), bidirectional=True)
@@ -166,6 +169,7 @@ def gru_stack_unroll(
     check_callable("step", step, "(params, h, x) -> h'")
     check_bool("residual", residual)
     check_option("save", save, SAVES)
+    check_implementation(implementation)
     dropout = check_rate("dropout", dropout)
     input_dropout = check_rate("input_dropout", input_dropout)
     recurrent_dropout = check_rate("recurrent_dropout", recurrent_dropout)
@@ -174,6 +178,10 @@ def gru_stack_unroll(
     regularised = path is not None and path.regularised
     if not regularised and (recurrent_dropout or zoneout or save != "gates"):
         raise ValueError("recurrent_dropout, zoneout and save are for step=gru_step only.")
+    if implementation == "pallas" and not regularised:
+        raise ValueError(
+            'implementation is "pallas", but there are kernels for step=gru_step only: use None.'
+        )
     if dropout and len(stack.layers) == 1:
         raise ValueError(
             f"dropout is {dropout}, but must be 0 with a single layer: it acts between layers. Use "
@@ -183,7 +191,7 @@ def gru_stack_unroll(
     mask = check_flags("mask", mask, {xs.shape[:-1]})
     resets = check_flags("resets", resets, {xs.shape[:-1]})
     hs, mask, resets = prepare(xs, mask, resets)
-    cell = Cell(step, recurrent_dropout, zoneout, save)
+    cell = Cell(step, recurrent_dropout, zoneout, save, implementation)
     h_lasts, connected = [], not residual
     states = states_for("h0s", stack, h0s, hs, time_axes=1)
     reset_states = per_layer("reset_state", stack, reset_state)
