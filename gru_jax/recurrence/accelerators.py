@@ -1,6 +1,6 @@
 """The scan for XLA on GPUs and TPUs, whose loops take their time from the number of operations.
 
-Each is a kernel that is launched, however little it computes. What both items gain is counted by
+Each is a kernel that is launched, however little it computes. How many there are is counted by
 `python -m experiments.benchmark --preset accelerators`, in programs that were compiled, not run.
 """
 
