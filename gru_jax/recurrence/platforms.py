@@ -22,13 +22,18 @@ fastest there by a record in `experiments/results`."""
 OTHERS = accelerators.SCAN
 """What they run on every other platform."""
 
-KERNELS: dict[str, str] = {
-    "cuda": "gpu",
-}
-"""What "pallas" runs, by platform: the module of this package whose `IMPLEMENTATION` it is.
 
-Imported where it is asked for, because Pallas takes longer to import than the rest of the library.
-"""
+def _imported(module: str) -> Implementation:
+    """Not before it is asked for: Pallas takes longer to import than the rest of the library."""
+    result: Implementation = import_module(f".{module}", __package__).IMPLEMENTATION
+    return result
+
+
+KERNELS: dict[str, Callable[[], Implementation]] = {
+    "cuda": partial(_imported, "gpu"),
+    "tpu": partial(_imported, "tpu"),
+}
+"""What "pallas" runs, by platform."""
 
 
 def run(
@@ -54,7 +59,7 @@ def run(
 
     def or_error(platform: str, *args: Any) -> tuple[Any, Any]:
         try:
-            return by(import_module(f".{KERNELS[platform]}", __package__).IMPLEMENTATION, *args)
+            return by(KERNELS[platform](), *args)
         except Unsupported as reason:
             return refused(f"the kernel for {platform} does not take {reason}", *args)
 
@@ -96,14 +101,17 @@ def of_models(
 
 @contextmanager
 def replaced(platform: str, implementation: Implementation) -> Iterator[None]:
-    """Runs another implementation on a platform meanwhile, to compare the two."""
-    given = IMPLEMENTATIONS[platform]
+    """Runs another implementation on a platform meanwhile, whichever is asked for."""
+    given, kernels = IMPLEMENTATIONS[platform], dict(KERNELS)
     try:
         IMPLEMENTATIONS[platform] = implementation
+        KERNELS[platform] = lambda: implementation
         jax.clear_caches()  # type: ignore[no-untyped-call]
         yield
     finally:
         IMPLEMENTATIONS[platform] = given
+        KERNELS.clear()
+        KERNELS.update(kernels)
         jax.clear_caches()  # type: ignore[no-untyped-call]
 
 
