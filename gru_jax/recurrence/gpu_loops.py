@@ -168,14 +168,15 @@ def backward(inputs: Backward, *, after: bool, reverse: bool) -> Cotangents:
 
         def product_before(i: Any, to_h: jax.Array, factors: Sequence[jax.Array]) -> jax.Array:
             to_z, to_n, to_m, r = factors
+            # All that one barrier lets be read is read before the next: then it may be overwritten.
             block.publish([(0, to_z * to_h), (2, to_n * to_h)])
             block.wait()
-            (m,) = block.products([(2, 2)])
+            by_z, m = block.products([(0, 0)], [(2, 2)])
             block.publish([(1, to_m * m)])
             block.store(outs.m, m, at(i))
             block.wait()
-            (product,) = block.products([(0, 0), (1, 1)])
-            return product + r * m
+            (by_r,) = block.products([(1, 1)])
+            return by_z + by_r + r * m
 
         def step(i: Any, carry: Any) -> Any:
             to_h, to_fresh, ((keep, *factors), state, resets) = carry
