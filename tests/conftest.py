@@ -54,6 +54,19 @@ if _SHARED_DATA.is_dir():
     os.environ.setdefault("GRU_JAX_DATA", str(_SHARED_DATA))
 
 
+@pytest.fixture(autouse=True)
+def _platform_of_the_contract(request):
+    """Runs a row of the contract as on its platform, backwards too."""
+    if not request.node.path.name.startswith("test_contract"):
+        yield
+        return
+    from contract import IMPLEMENTATIONS, on_platform
+
+    given = getattr(request.node, "callspec", None)
+    with on_platform(IMPLEMENTATIONS.get(given and given.params.get("name"))):
+        yield
+
+
 @pytest.fixture
 def jax_defaults():
     """JAX's own promotion rules, which optax's code relies on."""

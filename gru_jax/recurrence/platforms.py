@@ -20,13 +20,18 @@ IMPLEMENTATIONS: dict[str, Implementation] = {
 """What None and "scan" run, by platform as `jax.lax.platform_dependent` names it: whatever is
 fastest there by a record in `experiments/results`. Every other platform runs the plain scan."""
 
-KERNELS: dict[str, str] = {
-    "cuda": "gpu",
-}
-"""What "pallas" runs, by platform: the module of this package whose `IMPLEMENTATION` it is.
 
-Imported where it is asked for, because Pallas takes longer to import than the rest of the library.
-"""
+def _imported(module: str) -> Implementation:
+    """Not before it is asked for: Pallas takes longer to import than the rest of the library."""
+    result: Implementation = import_module(f".{module}", __package__).IMPLEMENTATION
+    return result
+
+
+KERNELS: dict[str, Callable[[], Implementation]] = {
+    "cuda": partial(_imported, "gpu"),
+    "tpu": partial(_imported, "tpu"),
+}
+"""What "pallas" runs, by platform."""
 
 
 def run(
@@ -52,7 +57,7 @@ def run(
 
     def or_error(platform: str, *args: Any) -> tuple[Any, Any]:
         try:
-            return by(import_module(f".{KERNELS[platform]}", __package__).IMPLEMENTATION, *args)
+            return by(KERNELS[platform](), *args)
         except Unsupported as reason:
             return refused(f"the kernel for {platform} does not take {reason}", *args)
 
@@ -94,14 +99,17 @@ def of_models(
 
 @contextmanager
 def replaced(platform: str, implementation: Implementation) -> Iterator[None]:
-    """Runs another implementation on a platform meanwhile, to compare the two."""
-    given = IMPLEMENTATIONS[platform]
+    """Runs another implementation on a platform meanwhile, whichever is asked for."""
+    given, kernels = IMPLEMENTATIONS[platform], dict(KERNELS)
     try:
         IMPLEMENTATIONS[platform] = implementation
+        KERNELS[platform] = lambda: implementation
         jax.clear_caches()  # type: ignore[no-untyped-call]
         yield
     finally:
         IMPLEMENTATIONS[platform] = given
+        KERNELS.clear()
+        KERNELS.update(kernels)
         jax.clear_caches()  # type: ignore[no-untyped-call]
 
 

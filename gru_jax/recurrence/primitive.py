@@ -152,7 +152,9 @@ class _ClosedCall(Primitive):
 
 _recurrence: Any = _ClosedCall("closed_call")
 _recurrence.def_impl(_run)
-_recurrence.def_abstract_eval(lambda *_, call_jaxpr, **__: call_jaxpr.out_avals)
+_recurrence.def_effectful_abstract_eval(  # a kernel in its simulator may have effects
+    lambda *_, call_jaxpr, **__: (call_jaxpr.out_avals, call_jaxpr.effects)
+)
 ad.primitive_jvps[_recurrence] = _jvp
 ad.primitive_transposes[_recurrence] = _transpose
 batching.primitive_batchers[_recurrence] = _map
