@@ -4,7 +4,7 @@ Both are one launch, with a grid of blocks as in `gpu_block`. What a step reads 
 is fetched during the step before.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -48,11 +48,18 @@ class Cotangents(NamedTuple):
 
 
 def forward(
-    inputs: Forward, *, after: bool, gates: bool, reverse: bool, zoneout: float
+    make: Callable[..., Any],
+    inputs: Forward,
+    *,
+    after: bool,
+    gates: bool,
+    reverse: bool,
+    zoneout: float,
 ) -> list[jax.Array]:
     """The states `[T, B, H]` and, if asked for, the gates z, r, n and (reset="after") u.
 
     Args:
+      make: see `launch`.
       inputs: the arrays.
       after: whether reset="after".
       gates: whether the gates are returned, as they are before the mask.
@@ -61,7 +68,7 @@ def forward(
     """
     (steps, batch, _), hidden, dtype = inputs.x.shape, inputs.w_h.shape[0], inputs.h0.dtype
 
-    def body(block: Block, refs: Forward, outs: Sequence[Any]) -> None:
+    def gru_forward(block: Block, refs: Forward, outs: Sequence[Any]) -> None:
         b_hn, scale = block.per_unit(refs.b_hn), block.load(refs.scale)
         fresh = block.load(refs.reset_state)
 
@@ -125,14 +132,17 @@ def forward(
         scale=pad.rows_and_units(inputs.scale),
     )
     outs = [jax.ShapeDtypeStruct((steps, *arrays.h0.shape), dtype)] * (1 + (3 + after) * gates)
-    results = launch(body, pad, arrays, outs, name="gru_forward")
+    results = launch(make, gru_forward, pad, arrays, outs)
     return [each[:, :batch, :hidden] for each in results]
 
 
-def backward(inputs: Backward, *, after: bool, reverse: bool) -> Cotangents:
+def backward(
+    make: Callable[..., Any], inputs: Backward, *, after: bool, reverse: bool
+) -> Cotangents:
     """The transpose of the linear recurrence of the tangents.
 
     Args:
+      make: see `launch`.
       inputs: the arrays.
       after: whether reset="after".
       reverse: of the recurrence that is transposed.
@@ -144,7 +154,7 @@ def backward(inputs: Backward, *, after: bool, reverse: bool) -> Cotangents:
     places = 2 if after and pad.rows else 1
     pad = pad if pad.rows else sizes(batch, hidden, w_h.dtype, operands=3)
 
-    def body(block: Block, refs: Backward, outs: Cotangents) -> None:
+    def gru_backward(block: Block, refs: Backward, outs: Cotangents) -> None:
         scale, last = block.load(refs.scale), block.load(refs.last)
 
         def at(i: Any) -> Any:
@@ -215,6 +225,6 @@ def backward(inputs: Backward, *, after: bool, reverse: bool) -> Cotangents:
         first=rows_of,
         fresh=None if inputs.resets is None else rows_of,
     )
-    results = launch(body, pad, arrays, outs, name="gru_backward")
+    results = launch(make, gru_backward, pad, arrays, outs)
     cut: Cotangents = jax.tree.map(lambda each: each[..., :batch, :hidden], results)
     return cut
