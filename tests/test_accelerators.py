@@ -60,3 +60,23 @@ def test_loops_of_the_plain_scan_are_counted():
     forward, backward = while_loops(module)
     assert forward == 4  # one product of the state and three of the input
     assert backward > 4
+
+
+@pytest.mark.parametrize("implementation", ["scan", "pallas"])
+def test_products_of_the_gradient_have_the_precision_asked_for(implementation):
+    """Also where it is asked for in the loss alone, outside of which JAX transposes."""
+
+    def loss_in_float32(*arguments):
+        with jax.default_matmul_precision("float32"):
+            return loss(partial(gru_jax.gru_unroll, implementation=implementation), *arguments)
+
+    gradient = jax.jit(jax.grad(loss_in_float32, argnums=(0, 1, 2)))
+    traced = gradient.trace(*problem("after"))
+    program = traced.lower(lowering_platforms=("tpu",)).as_text()
+    products = [line for line in program.splitlines() if "stablehlo.dot_general" in line]
+    assert products
+    assert all("precision = [HIGHEST, HIGHEST]" in line for line in products)
+    # of which those in kernels cannot be read
+    products = re.findall(r"dot_general\[(.*?)\n *\]", str(traced.jaxpr), flags=re.S)
+    assert products
+    assert all("precision=(Precision.HIGHEST, Precision.HIGHEST)" in each for each in products)

@@ -116,13 +116,11 @@ def _by_kernel(
     flat: Flat, linear: Sequence[bool], avals: Any, nonzero: Sequence[bool], *leaves: Any
 ) -> list[Any]:
     """As `_transposed`, by the kernel for it."""
-    assert flat.transposed is not None
     count = len(linear) - sum(linear)
     shapes = merged([None] * len(linear), linear, avals)
     args = merged(shapes, [not each for each in linear], leaves[:count])
     cotangents = merged([None] * len(nonzero), nonzero, leaves[count:])
-    given = *flat.static, *jax.tree.unflatten(flat.tree, args), cotangents
-    results = jax.tree.leaves(flat.transposed(*given))
+    results = jax.tree.leaves(flat.transpose(args, cotangents))
     return some(results, linear[len(linear) - len(results) :])
 
 
