@@ -6,22 +6,32 @@ on one.
 """
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.experimental.pallas import mosaic_gpu as plgpu
+from jax.typing import DTypeLike
 
 from .._checks import is_symbolic
 from .._ops import biased, product
 from . import kernels, scan
 from .gpu_block import sizes
-from .gpu_loops import Backward, Forward, backward, forward
-from .gru import GRU, Gates, Terms
-from .interface import Cell, Implementation, Inputs, Unsupported, Weights
+from .gpu_loops import Backward, Forward, Known, backward, forward
+from .gru import GRU, Gates, Slots, Terms
+from .interface import (
+    Cell,
+    Implementation,
+    Inputs,
+    PerGate,
+    Point,
+    Products,
+    Unsupported,
+    Weights,
+)
 from .kernels import Dots
-from .options import Options
+from .options import Constants, Options
 
 TF32 = None, "default", "fastest", "bfloat16", "bfloat16_3x", "tensorfloat32", "high"
 """The values of `jax.default_matmul_precision` at which XLA, too, rounds float32 to TF32."""
@@ -34,14 +44,64 @@ def implementation(*, make: Callable[..., Any]) -> Implementation:
       make: `plgpu.kernel`, or what makes a kernel for a simulator of its arguments.
     """
     states, transposed = partial(_states, make), partial(_transposed, make)
-    return kernels.implementation(kernels.Kernels(_check, states, transposed))
+    by_kernels = kernels.implementation(kernels.Kernels(_check, states, transposed))
+
+    def tangents(cell: Cell, options: Options, *args: Any) -> tuple[Any, Any]:
+        return by_kernels.tangents(_lazy(options) if cell == GRU else cell, options, *args)
+
+    return by_kernels._replace(tangents=tangents)
+
+
+@cache
+def _lazy(options: Options) -> Cell:
+    """The GRU with `Known` for factors, from which each step of the linear recurrence makes them.
+
+    A kernel does so in registers, where arrays of factors would be written and read again.
+    """
+
+    def slots(products: Products, params: Any) -> Any:
+        del products
+        return GRU.slots(_PER_GATE, params)
+
+    def coefficients(products: Products, at: Point, along: Any, options: Options) -> Any:
+        del products
+        _, terms = GRU.coefficients(_PER_GATE, at, along, options)
+        return Known(at.before, *at.gates, at.inputs.mask), terms
+
+    def linear_step(products: Products, prepared: Any, constants: Constants) -> Any:
+        weights, nothing = Weights(None, constants), Slots(None, [None] * 2, [None] * 3, None)
+
+        def step(h_dot: Any, here: Any) -> Any:
+            (h, *gates, mask), terms = here
+            at = Point(weights, h, Gates(*gates), Inputs(None, mask, None))
+            factors, _ = GRU.coefficients(products, at, (nothing, None), options)
+            return GRU.linear_step(products, prepared, constants)(h_dot, (factors, terms))
+
+        return step
+
+    return GRU._replace(slots=slots, coefficients=coefficients, linear_step=linear_step)
+
+
+def _slots(w: jax.Array, gates: int) -> PerGate:
+    return tuple(jnp.split(w, gates, axis=1))
+
+
+def _slotted(x: jax.Array, w: PerGate, dtype: DTypeLike) -> PerGate:
+    return tuple(product(x, each, dtype) for each in w)
+
+
+def _gates(x: jax.Array, w: jax.Array, gates: int, dtype: DTypeLike) -> PerGate:
+    return _slotted(x, _slots(w, gates), dtype)
+
+
+_PER_GATE = scan.APART._replace(gates=_gates, slots=_slots, slotted=_slotted)
+"""Products per gate, backwards without an array of all gates' cotangents beside each other."""
 
 
 def _check(cell: Cell, options: Options, weights: Weights, h0: Any, inputs: Inputs) -> None:
-    del options
     if jax.__version_info__ < (0, 11):
         raise Unsupported(f"JAX {jax.__version__}: install 0.11 or newer")
-    if cell != GRU:
+    if cell not in (GRU, _lazy(options)):
         raise Unsupported("cells other than the GRU")
     if any(map(is_symbolic, inputs.xs.shape)):
         raise Unsupported("a dimension variable of jax.export")
@@ -92,18 +152,17 @@ def _transposed(
     make: Callable[..., Any], cell: Cell, options: Options, weights: Any, steps: Any, *dots: Any
 ) -> Dots:
     del cell
-    (prepared, scale), (resets, factors), (shapes, (last, hs)) = weights, steps, dots
-    h = shapes.h
+    (prepared, scale), (resets, (*known, mask)), (shapes, (last, hs)) = weights, steps, dots
+    h, by_unit = shapes.h, mask is not None and mask.ndim == known[0].ndim
     arrays = Backward(
-        keep=_merged(factors.keep, 1, 1),
-        factors=tuple(_merged(factor, 1, 1) for factor in factors.to_gates),
+        known=Known(*(_merged(x, 1, 1) for x in known), _merged(mask, 1, int(by_unit))),
         w_h=jnp.concatenate(prepared, axis=1),
         last=_merged(jnp.zeros(h.shape, h.dtype) if last is None else last, 0, 1),
         states=_merged(hs, 1, 1),
         resets=_merged(resets, 1, 0),
         scale=_merged(scale, 0, 1),
     )
-    results = backward(make, arrays, after=len(prepared) == 1, reverse=options.reverse)
+    results = backward(make, arrays, reverse=options.reverse, zoneout=options.zoneout)
     return jax.tree.map(  # type: ignore[no-any-return]
         lambda shape, x: None if shape is None else x.reshape(shape.shape),
         shapes,
