@@ -176,16 +176,20 @@ def sizes(batch: int, hidden: int, dtype: DTypeLike, *, operands: int) -> Sizes:
 
 
 def launch(
-    body: Callable[[Block, Any, Any], None], sizes: Sizes, arrays: Any, outs: Any, *, name: str
+    make: Callable[..., Any],
+    body: Callable[[Block, Any, Any], None],
+    sizes: Sizes,
+    arrays: Any,
+    outs: Any,
 ) -> Any:
     """Runs a body in all warpgroups of all blocks.
 
     Args:
+      make: `plgpu.kernel`, or what makes a kernel for a simulator.
       body: takes the block's share, and references to the arrays and outs.
       sizes: of the kernel.
       arrays: a pytree of padded arrays, with `w_h` among its attributes.
       outs: a pytree of shapes, padded.
-      name: of the kernel.
     """
     warpgroups, dtype = sizes.width // UNITS, arrays.w_h.dtype
     tiling = plgpu.TilingTransform((8, 128 // dtype.itemsize)), plgpu.SwizzleTransform(128)
@@ -203,7 +207,7 @@ def launch(
         block = Block(sizes.rows, first_row, warpgroup, weights, operands, barrier)
         body(block, given, jax.tree.unflatten(out_tree, refs[len(leaves) :]))
 
-    kernel = plgpu.kernel(
+    kernel = make(
         run,
         out_type=shapes,
         scratch_types=[
@@ -216,7 +220,7 @@ def launch(
         grid_names=("block",),
         num_threads=warpgroups,
         thread_name="warpgroup",
-        kernel_name=name,
+        kernel_name=body.__name__,
     )
     return jax.tree.unflatten(out_tree, kernel(*leaves))
 
