@@ -23,7 +23,7 @@ def compile_here(chip, function, *args):
     if chip not in ("H100", "TPU v5e"):
         raise MissingCompilerError(f"nothing here compiles for {chip}")
     jax.jit(function).lower(*args)
-    kernel = Kernel("loop", 1500, *((168, 0) if chip == "H100" else (None, None)))
+    kernel = Kernel("loop", 1500, *((168, 0, "sm_90a") if chip == "H100" else (None,) * 3))
     return Program("", Launches(3, (Loop(6, 2),)), 2_500_000, 1.25, (kernel,))
 
 

@@ -132,7 +132,7 @@ def test_a_tpu_kernel_tells_its_memory():
     assert program.launches.total == 1
     (kernel,) = program.kernels
     # input and output, two buffers each
-    assert kernel == chips.Kernel("double", 2 * 2 * 64 * 128 * 4, None, None)
+    assert kernel == chips.Kernel("double", 2 * 2 * 64 * 128 * 4, None, None, None)
 
 
 def test_a_gpu_kernel_tells_registers_and_shared_memory():
@@ -152,9 +152,12 @@ def test_a_gpu_kernel_tells_registers_and_shared_memory():
     assert found.memory_bytes == 64 * 128 * 4
     assert 0 < found.registers <= 255
     assert found.spilled_bytes == 0
+    assert found.target == "sm_90a"
     # assembled once in a process, which the second program must not forget
     again = compiled_for("H100", lambda x: kernel(x) + 1, X)
     assert again.kernels == program.kernels
+    with pytest.raises(ValueError, match="double is for sm_90a: A100 cannot run it"):
+        compiled_for("A100", kernel, X)
 
 
 @pytest.mark.parametrize("chip", ["H100", "TPU v5e"])
