@@ -10,7 +10,7 @@ from experiments import benchmark
 from experiments.benchmark import accelerators, chip_report, run
 from experiments.benchmark.chips import CHIPS, Kernel, MissingCompilerError, Program
 from experiments.benchmark.hlo import Launches, Loop
-from experiments.benchmark.timing import Shape, UnsupportedError
+from experiments.benchmark.timing import Problem, Shape, UnsupportedError
 from experiments.harness.settings import Output, SettingError
 
 TINY = Shape(steps=6, batch=4, inputs=3, hidden=5)
@@ -74,9 +74,28 @@ def test_programs_are_compiled_for_each_chip_and_timed_on_a_device(
     assert "| TPU v5e: operations per step (per call), train / forward | rl |" in printed
     assert "| gru_jax | 2.5 (15) / 2.5 (15) |" in printed
     assert "| Flax linen | 2.5 (1.2) | 2.5 (1.2) |" in printed
-    assert "| gru_jax: loop | H100 | rl | 168 | 0 | 1.5 |" in printed
-    assert "| gru_jax: loop | TPU v5e | rl | – | – | 1.5 |" in printed
+    assert "| gru_jax: loop | H100 | rl train | 168 | 0 | 1.5 |" in printed
+    assert "| gru_jax: loop | TPU v5e | rl forward | – | – | 1.5 |" in printed
     assert "| stand-in: train / forward, ms | rl |" in printed
+    assert "errors" not in shown
+
+
+def test_kernels_are_compared_with_the_scan(monkeypatch):
+    """By a stand-in whose outputs and gradients are a thousandth too large."""
+
+    def off(shape, mode):
+        function, args = accelerators.PROGRAMS["gru_jax"](shape, mode)
+        return Problem(lambda *args: jax.tree.map(lambda x: 1.001 * x, function(*args)), args)
+
+    def fails(shape, mode):
+        raise UnsupportedError("it has no such sizes")
+
+    programs = {"gru_jax": accelerators.PROGRAMS["gru_jax"], "gru_jax pallas": off}
+    monkeypatch.setattr(accelerators, "PROGRAMS", programs)
+    errors = accelerators.largest_errors(TINY)
+    assert errors == {"gru_jax pallas": pytest.approx(1e-3, rel=1e-2)}
+    monkeypatch.setitem(programs, "gru_jax pallas", fails)
+    assert accelerators.largest_errors(TINY) == {}
 
 
 def test_without_a_device_nothing_is_timed(tiny, tmp_path):
@@ -110,3 +129,18 @@ def test_what_was_not_compiled_is_a_dash():
     assert "| x | – / 2.0 (12) |" in tables["launches on A100"]
     assert "| peer | 1.0 (1.0) | – |" in tables["needs"]
     assert tables["kernels"].count("\n") == 1
+
+
+def test_errors_of_kernels_are_shown():
+    times = {"median_ms": 1.0}
+    modes = {
+        "shape": TINY._asdict(),
+        "largest_errors": {"gru_jax pallas": 0.0004},
+        "train": {"gru_jax pallas": times},
+        "forward": {"gru_jax pallas": times, "peer": times},
+    }
+    tables = chip_report.tables({"chips": {}, "device": {"kind": "X", "workloads": {"rl": modes}}})
+    assert "| X: train / forward, ms | rl |" in tables["times"]
+    assert "| peer | – / 1.0 |" in tables["times"]
+    assert "| gru_jax pallas | 4.0e-04 |" in tables["errors"]
+    assert "peer" not in tables["errors"]

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
 from tqdm import tqdm
 
 from experiments.benchmark.chip_report import table
@@ -20,6 +21,7 @@ from experiments.benchmark.timing import (
     Implementation,
     Mode,
     Problem,
+    Ready,
     Shape,
     UnsupportedError,
     ready,
@@ -118,15 +120,47 @@ def facts(program: Program) -> dict[str, Any]:
 
 
 def times(workloads: Sequence[Workload], rounds: int) -> dict[str, Any]:
-    """Milliseconds of each implementation on JAX's default device."""
+    """Milliseconds of each implementation on JAX's default device, and how far kernels are off."""
     implementations: dict[str, Implementation] = {
-        name: partial(made, ready, name) for name in PROGRAMS
+        name: partial(made, tried, name) for name in PROGRAMS
     }
     implementations[CUDNN] = partial(pytorch, device="cuda")
     results: dict[str, Any] = {}
     for name in workloads:
-        results[name] = {"shape": WORKLOADS[name]._asdict()}
+        shape = WORKLOADS[name]
+        results[name] = {"shape": shape._asdict(), "largest_errors": largest_errors(shape)}
         for mode in MODES:
-            entries = timed(f"{name} {mode}", WORKLOADS[name], mode, implementations, rounds)
+            entries = timed(f"{name} {mode}", shape, mode, implementations, rounds)
             results[name][mode] = {key: entry._asdict() for key, entry in entries.items()}
     return results
+
+
+def tried(function: Callable[..., Any], *args: Any) -> Ready:
+    """Compiles and runs a function once, so that a kernel which fails here is skipped."""
+    result = ready(function, *args)
+    result.call()
+    return result
+
+
+def largest_errors(shape: Shape) -> dict[str, float]:
+    """Of each kernel on JAX's default device: how far its outputs and gradients are off the scan's.
+
+    The largest difference of each array, relative to its largest number; of those the largest.
+    """
+    errors = {}
+    for name in (each for each in KERNELS if each in PROGRAMS):
+        try:
+            errors[name] = max(
+                float(jnp.max(jnp.abs(a - b)) / jnp.max(jnp.abs(b)))
+                for mode in MODES
+                for a, b in zip(
+                    *(
+                        jax.tree.leaves(made(tried, each, shape, mode).call())
+                        for each in (name, name.replace(" pallas", ""))
+                    ),
+                    strict=True,
+                )
+            )
+        except UnsupportedError as reason:
+            tqdm.write(f"{name} is skipped: {reason}")
+    return errors

@@ -9,7 +9,6 @@ from experiments.benchmark.report import markdown
 from experiments.harness.figures import saved_figure
 
 MODES = ("train", "forward")
-COUNTS = ("registers", "spilled_bytes")
 
 
 def table(title: str, entries: Mapping[str, Any], steps: int) -> str:
@@ -34,7 +33,18 @@ def tables(results: Mapping[str, Any]) -> dict[str, str]:
         kind, workloads = results["device"]["kind"], results["device"]["workloads"]
         times = markdown(workloads, _names(workloads))
         shown["times"] = times.replace("train / forward, ms", f"{kind}: train / forward, ms", 1)
+        rows = {
+            name: [_error(modes["largest_errors"].get(name)) for modes in workloads.values()]
+            for name in _names(workloads)
+            if any(name in modes["largest_errors"] for modes in workloads.values())
+        }
+        if rows:
+            shown["errors"] = _markdown(f"{kind}: largest relative error", workloads, rows)
     return shown
+
+
+def _error(error: float | None) -> str:
+    return "–" if error is None else f"{error:.1e}"
 
 
 def markdown_launches(chip: str, workloads: Mapping[str, Any]) -> str:
@@ -71,21 +81,22 @@ def markdown_needs(chips: Mapping[str, Any]) -> str:
 
 def markdown_kernels(chips: Mapping[str, Any]) -> str:
     """Registers, spills and memory of every kernel."""
-    columns = ("chip", "workload", "registers", "spilled bytes", "shared memory or VMEM, kB")
-    rows = {}
+    lines = [
+        "| kernel | chip | workload | registers | spilled bytes | shared memory or VMEM, kB |",
+        "|---|---|---|---|---|---|",
+    ]
     for chip, workloads in chips.items():
-        for workload, modes in workloads.items():
-            for name, entry in (pair for mode in MODES for pair in modes[mode].items()):
+        for workload, mode in ((w, m) for w in workloads for m in MODES):
+            for name, entry in workloads[workload][mode].items():
                 for kernel in entry["kernels"]:
-                    # forward and training may share one
-                    rows[name, kernel["name"], chip, workload] = [
-                        *("–" if kernel[key] is None else str(kernel[key]) for key in COUNTS),
+                    counts = [kernel["registers"], kernel["spilled_bytes"]]
+                    cells = [
+                        *(f"{name}: {kernel['name']}", chip, f"{workload} {mode}"),
+                        *("–" if count is None else str(count) for count in counts),
                         f"{kernel['memory_bytes'] / 1e3:.1f}",
                     ]
-    return _markdown("kernel", columns, {}) + "".join(
-        f"\n| {name}: {kernel} | {chip} | {workload} | " + " | ".join(cells) + " |"
-        for (name, kernel, chip, workload), cells in rows.items()
-    )
+                    lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
 
 
 def plot(path: Path, chips: Mapping[str, Any]) -> None:

@@ -61,7 +61,7 @@ class Kernel(NamedTuple):
 
     name: str
     memory_bytes: int
-    """Shared memory of a block on a GPU, VMEM on a TPU."""
+    """Shared memory of a block on a GPU; on a TPU VMEM, without operands that XLA keeps there."""
     registers: int | None
     """Of one thread."""
     spilled_bytes: int | None
