@@ -258,7 +258,8 @@ def gru_unroll(
         "chunks": √T of the states, for very long sequences. The backward pass runs the recurrence
         again between them. The outputs `hs` need memory only as far as they are used. T must be
         a number: not a dimension variable of `jax.export`.
-      unroll: the number of steps per iteration of the compiled loop, as in `jax.lax.scan`.
+      unroll: the number of steps per iteration of the compiled loop, as in `jax.lax.scan`; on GPU
+        and TPU there are up to eight where it is less.
       state_scale: `[..., H]`, in h0's dtype. Multiplies the state where it enters the products
         with W_h, not where it is copied: the dropout of Gal & Ghahramani 2016. A constant:
         nothing is differentiated with respect to it.

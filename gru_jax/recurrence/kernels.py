@@ -30,7 +30,7 @@ class Dots(NamedTuple):
 
 
 class Kernels(NamedTuple):
-    """The kernels of one platform, as pure functions of arrays with any batch axes, and T > 0."""
+    """The kernels of one platform, as functions of arrays with any batch axes, none of size 0."""
 
     check: Callable[[Cell, Options, Weights, Any, Inputs], None]
     """`(cell, options, weights, h0, inputs)`: raises `Unsupported`, with what it does not take,
@@ -51,7 +51,7 @@ def implementation(kernels: Kernels) -> Implementation:
 def _states(
     kernels: Kernels, cell: Cell, options: Options, weights: Weights, h0: Any, inputs: Inputs
 ) -> tuple[Any, tuple[Any, Any]]:
-    if inputs.xs.shape[0] == 0:
+    if 0 in inputs.xs.shape[:-1]:
         return scan.SCAN.states(cell, options, weights, h0, inputs)
     kernels.check(cell, options, weights, h0, inputs)
     h_last, states, gates = as_primitive(
@@ -69,7 +69,7 @@ def _tangents(
     kernels: Kernels, cell: Cell, options: Options, weights: Any, carry: Any, steps: Any
 ) -> tuple[Any, Any]:
     inputs = steps[2]
-    if inputs.xs.shape[0] == 0:
+    if 0 in inputs.xs.shape[:-1]:
         return scan.SCAN.tangents(cell, options, weights, carry, steps)
     kernels.check(cell, options, weights[0], carry[0], inputs)
     loop = partial(_linear, kernels)
