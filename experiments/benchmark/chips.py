@@ -46,9 +46,10 @@ CHIPS = {
 ENVIRONMENT: Mapping[str, Mapping[str, str | None]] = {
     # registers and spills of each kernel, and the shared memory that it is called with
     "cuda": {"MOSAIC_GPU_DUMP_PTXAS": "1", "MOSAIC_GPU_DUMP_HOST_LLVM": "1"},
-    # No server is asked which TPU this machine has, and no flags are read: of those it does not
-    # know, such as XLA's for CPU, libtpu would end the process.
-    "tpu": {"TPU_SKIP_MDS_QUERY": "1", "XLA_FLAGS": None},
+    # No server is asked which TPU this machine has; several processes may compile at once, since
+    # none of them holds a TPU; and no flags are read: of those it does not know, such as XLA's for
+    # CPU, libtpu would end the process.
+    "tpu": {"TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1", "XLA_FLAGS": None},
 }
 """Environment variables of a platform's compiler."""
 

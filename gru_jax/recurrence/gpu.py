@@ -16,7 +16,7 @@ from jax.typing import DTypeLike
 
 from .._checks import is_symbolic
 from .._ops import biased, product
-from . import kernels, scan
+from . import accelerators, kernels, scan
 from .gpu_block import sizes
 from .gpu_loops import Backward, Forward, Known, backward, forward
 from .gru import GRU, Gates, Slots, Terms
@@ -84,25 +84,22 @@ def _lazy(options: Options) -> Cell:
     return GRU._replace(slots=slots, coefficients=coefficients, linear_step=linear_step)
 
 
-def _slots(w: jax.Array, gates: int) -> PerGate:
-    return tuple(jnp.split(w, gates, axis=1))
-
-
-def _slotted(x: jax.Array, w: PerGate, dtype: DTypeLike) -> PerGate:
-    return tuple(product(x, each, dtype) for each in w)
-
-
 def _gates(x: jax.Array, w: jax.Array, gates: int, dtype: DTypeLike) -> PerGate:
-    return _slotted(x, _slots(w, gates), dtype)
+    per_gate = accelerators.PRODUCTS
+    return per_gate.slotted(x, per_gate.slots(w, gates), dtype)
 
 
-_PER_GATE = scan.APART._replace(gates=_gates, slots=_slots, slotted=_slotted)
-"""Products per gate, backwards without an array of all gates' cotangents beside each other."""
+_PER_GATE = accelerators.PRODUCTS._replace(
+    gates=_gates, weighted=scan.APART.weighted, beside=scan.APART.beside
+)
 
 
 def _check(cell: Cell, options: Options, weights: Weights, h0: Any, inputs: Inputs) -> None:
     if jax.__version_info__ < (0, 11):
         raise Unsupported(f"JAX {jax.__version__}: install 0.11 or newer")
+    found = {device.compute_capability for device in _devices()}
+    if not all(capability.startswith("9.") for capability in found):
+        raise Unsupported(f"compute capability {', '.join(sorted(found))}: it needs Hopper's 9.0")
     if cell not in (GRU, _lazy(options)):
         raise Unsupported("cells other than the GRU")
     if any(map(is_symbolic, inputs.xs.shape)):
@@ -115,6 +112,14 @@ def _check(cell: Cell, options: Options, weights: Weights, h0: Any, inputs: Inpu
         raise Unsupported(f"float32 at precision {precision!r}, because it rounds to TF32")
     if not sizes(1, hidden, dtype, operands=3).rows:
         raise Unsupported(f"H = {hidden} in {dtype}: shared memory does not hold the weights")
+
+
+def _devices() -> list[Any]:
+    """The GPUs of this process; none where programs are only compiled for one."""
+    try:
+        return jax.devices("cuda")
+    except RuntimeError:
+        return []
 
 
 _FLOAT32, _BFLOAT16 = jnp.dtype(jnp.float32), jnp.dtype(jnp.bfloat16)

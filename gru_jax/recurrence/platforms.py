@@ -10,7 +10,7 @@ import jax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from . import cpu, scan
+from . import accelerators, cpu, scan
 from .interface import Cell, Implementation, Unsupported
 from .options import Options
 
@@ -18,7 +18,9 @@ IMPLEMENTATIONS: dict[str, Implementation] = {
     "cpu": cpu.tuned(),
 }
 """What None and "scan" run, by platform as `jax.lax.platform_dependent` names it: whatever is
-fastest there by a record in `experiments/results`. Every other platform runs the plain scan."""
+fastest there by a record in `experiments/results`."""
+OTHERS = accelerators.SCAN
+"""What they run on every other platform."""
 
 
 def _imported(module: str) -> Implementation:
@@ -69,7 +71,7 @@ def run(
         default = partial(refused, "there is no kernel for this platform")
     else:
         branches = {name: partial(or_scan, each) for name, each in IMPLEMENTATIONS.items()}
-        default = partial(by, scan.SCAN)
+        default = partial(by, OTHERS)
     result: tuple[Any, Any] = jax.lax.platform_dependent(*args, default=default, **branches)
     return result
 
