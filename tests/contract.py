@@ -13,6 +13,7 @@ from functools import cache, partial
 from typing import Any, NamedTuple
 from unittest import mock
 
+import gpu_simulator
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -111,6 +112,13 @@ for reset in ("before", "after"):
         (supports(f"gru {reset}") | NOISE) - {"float64", "bfloat16"},
         tpu.implementation(interpret=True),
         (pytest.mark.simulator,),
+    )
+    IMPLEMENTATIONS[f"gru_unroll {reset}, GPU kernel"] = Implementation(
+        f"gru {reset}",
+        partial(gru_jax.gru_unroll, implementation="pallas"),
+        (supports(f"gru {reset}") | NOISE) - {"float64"},
+        gpu_simulator.IMPLEMENTATION,
+        (pytest.mark.simulator, gpu_simulator.needs_jax),
     )
 IMPLEMENTATIONS["min_gru_unroll"] = Implementation(
     "min_gru", gru_jax.min_gru_unroll, supports("min_gru") - {"unroll"}

@@ -7,6 +7,7 @@ by `-m simulator`.
 from functools import partial
 from unittest import mock
 
+import gpu_simulator
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -29,15 +30,19 @@ from gru_jax.recurrence import platforms, tpu
 from gru_jax.recurrence.options import Options
 from gru_jax.recurrence.unroll import Flags, fast_unroll
 
-KERNELS = {"tpu": tpu.implementation(interpret=True)}
+KERNELS = {
+    "tpu": pytest.param(tpu.implementation(interpret=True)),
+    "gpu": pytest.param(gpu_simulator.IMPLEMENTATION, marks=gpu_simulator.needs_jax),
+}
 each_kernel = pytest.mark.parametrize("kernel", KERNELS.values(), ids=KERNELS)
+tpu_kernel = pytest.mark.parametrize("kernel", [KERNELS["tpu"]], ids=["tpu"])
 
 ROUNDING = {"rtol": 2e-5, "atol": 2e-5}  # sums of as many products in another order
 
 
-def problem(reset, *, steps=7, rows=3, hidden=5, dtype=np.float32):
-    params = random_params(reset=reset, hidden=hidden, dtype=dtype)
-    h0, xs = random_inputs(steps=steps, batch=(rows,), hidden=hidden, dtype=dtype)
+def problem(reset, *, steps=7, rows=3, inputs=3, hidden=5, dtype=np.float32):
+    params = random_params(reset=reset, inputs=inputs, hidden=hidden, dtype=dtype)
+    h0, xs = random_inputs(steps=steps, batch=(rows,), inputs=inputs, hidden=hidden, dtype=dtype)
     return params, h0.astype(jnp.float32), xs
 
 
@@ -94,7 +99,7 @@ def test_values_and_gradients(kernel, case):
     assert_close(*by(kernel, gradients, *problem(reset), *fresh, **keywords), **ROUNDING)
 
 
-@each_kernel
+@tpu_kernel
 @pytest.mark.parametrize(("reset", "reverse"), [("before", False), ("after", True)])
 def test_several_tiles_of_rows_and_blocks_of_steps(kernel, reset, reverse):
     """Neither the last tile nor the last block is full."""
@@ -104,7 +109,7 @@ def test_several_tiles_of_rows_and_blocks_of_steps(kernel, reset, reverse):
     assert_close(actual, expected, rtol=1e-4, atol=1e-3)  # sums over 5,130 rows and steps
 
 
-@each_kernel
+@tpu_kernel
 def test_a_cell_with_a_pytree_state(kernel):
     params = gru_jax.init_lstm(jax.random.key(0), 3, 5)
     h, xs = random_inputs(steps=7, batch=(3,), hidden=5)
@@ -115,6 +120,12 @@ def test_a_cell_with_a_pytree_state(kernel):
 
     arguments = params, gru_jax.LSTMState(h, h[..., ::-1]), xs
     assert_close(*by(kernel, gradients, *arguments, function=of_lstm), **ROUNDING)
+
+
+@each_kernel
+@pytest.mark.parametrize("sizes", [{"steps": 0}, {"rows": 0}], ids=["no steps", "no rows"])
+def test_nothing_to_run_on(kernel, sizes):
+    assert_close(*by(kernel, gradients, *problem("after", **sizes)))
 
 
 @each_kernel
@@ -178,7 +189,8 @@ def test_pallas_runs_the_kernel_of_each_of_several_models(kernel):
     def run(implementation):
         of_one = partial(loss, h0=h0, xs=xs, implementation=implementation)
         program = jax.jit(jax.vmap(jax.grad(of_one)))
-        return program(models), str(jax.make_jaxpr(program)(models)).count("pallas_call")
+        text = str(jax.make_jaxpr(program)(models))
+        return program(models), text.count("pallas_call") + text.count("pure_callback")
 
     (actual, kernels), (expected, none) = by(kernel, run)
     assert_close(actual, expected, **ROUNDING)

@@ -1,16 +1,16 @@
 """The two loops of the GRU as kernels for NVIDIA GPUs of the Hopper generation.
 
-Both are one launch, with a grid of blocks as in `gpu_block`. What a step reads from global memory
-is fetched during the step before.
+Each is one launch. What a step reads from global memory is fetched during the step before.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from .gpu_block import Block, launch, sizes
+from .gpu_block import Block, launch, like, sizes
 
 
 class Forward(NamedTuple):
@@ -20,39 +20,59 @@ class Forward(NamedTuple):
     w_h: jax.Array  # [H, 3H]
     b_hn: jax.Array | None  # [H]
     h0: jax.Array  # [B, H]
-    mask: jax.Array | None = None  # bool [T, B], or [T, B, H] for single units
-    resets: jax.Array | None = None  # bool [T, B]
-    reset_state: jax.Array | None = None  # [B, H]; None for zeros
-    scale: jax.Array | None = None  # [B, H]
+    mask: jax.Array | None  # bool [T, B], or [T, B, H] for single units
+    resets: jax.Array | None  # bool [T, B]
+    reset_state: jax.Array | None  # [B, H]; None for zeros
+    scale: jax.Array | None  # [B, H]
+
+
+class Known(NamedTuple):
+    """What the factors of the linear recurrence follow from, `[T, B, H]`; None where there is none.
+
+    A kernel computes them from these: as arrays, they would be written and read again.
+    """
+
+    h: jax.Array  # before each step, after its reset
+    z: jax.Array
+    r: jax.Array
+    n: jax.Array
+    u: jax.Array | None  # with reset="after"
+    mask: jax.Array | None  # bool [T, B], or [T, B, H] for single units
 
 
 class Backward(NamedTuple):
     """The arrays of the transposed recurrence of the tangents; None where there is none."""
 
-    keep: jax.Array  # [T, B, H]: 1 − z
-    factors: tuple[jax.Array, ...]  # [T, B, H] each: C_z, C_r, C_n ∘ r; or C_z, C_n, E, r
+    known: Known
     w_h: jax.Array  # [H, 3H]
     last: jax.Array  # [B, H], the cotangent of the last state
-    states: jax.Array | None = None  # [T, B, H], those of all states
-    resets: jax.Array | None = None  # bool [T, B]
-    scale: jax.Array | None = None  # [B, H]
+    states: jax.Array | None  # [T, B, H], those of all states
+    resets: jax.Array | None  # bool [T, B]
+    scale: jax.Array | None  # [B, H]
 
 
 class Cotangents(NamedTuple):
     """The results of the transposed recurrence of the tangents; None where there is none."""
 
-    h: jax.Array  # [T, B, H], of what is added to the tangents of the states
-    m: jax.Array | None  # [T, B, H], of what is added to those of r ∘ h
-    first: jax.Array  # [B, H], of the first state
-    fresh: jax.Array | None  # [B, H], of the state after a reset
+    h: Any  # [T, B, H], of what is added to the tangents of the states
+    m: Any  # [T, B, H], of what is added to those of r ∘ h
+    first: Any  # [B, H], of the first state
+    fresh: Any  # [B, H], of the state after a reset
 
 
 def forward(
-    inputs: Forward, *, after: bool, gates: bool, reverse: bool, zoneout: float
+    make: Callable[..., Any],
+    inputs: Forward,
+    *,
+    after: bool,
+    gates: bool,
+    reverse: bool,
+    zoneout: float,
 ) -> list[jax.Array]:
     """The states `[T, B, H]` and, if asked for, the gates z, r, n and (reset="after") u.
 
     Args:
+      make: see `launch`.
       inputs: the arrays.
       after: whether reset="after".
       gates: whether the gates are returned, as they are before the mask.
@@ -61,7 +81,7 @@ def forward(
     """
     (steps, batch, _), hidden, dtype = inputs.x.shape, inputs.w_h.shape[0], inputs.h0.dtype
 
-    def body(block: Block, refs: Forward, outs: Sequence[Any]) -> None:
+    def gru_forward(block: Block, refs: Forward, outs: Sequence[Any]) -> None:
         b_hn, scale = block.per_unit(refs.b_hn), block.load(refs.scale)
         fresh = block.load(refs.reset_state)
 
@@ -124,66 +144,82 @@ def forward(
         reset_state=pad.rows_and_units(inputs.reset_state),
         scale=pad.rows_and_units(inputs.scale),
     )
-    outs = [jax.ShapeDtypeStruct((steps, *arrays.h0.shape), dtype)] * (1 + (3 + after) * gates)
-    results = launch(body, pad, arrays, outs, name="gru_forward")
+    outs = [like(arrays.h0, steps)] * (1 + (3 + after) * gates)
+    results = launch(make, gru_forward, pad, arrays, outs)
     return [each[:, :batch, :hidden] for each in results]
 
 
-def backward(inputs: Backward, *, after: bool, reverse: bool) -> Cotangents:
+def backward(
+    make: Callable[..., Any], inputs: Backward, *, reverse: bool, zoneout: float
+) -> Cotangents:
     """The transpose of the linear recurrence of the tangents.
 
     Args:
+      make: see `launch`.
       inputs: the arrays.
-      after: whether reset="after".
       reverse: of the recurrence that is transposed.
+      zoneout: as in `forward`.
     """
-    (steps, batch, hidden), w_h = inputs.keep.shape, inputs.w_h
+    (steps, batch, hidden), after = inputs.known.h.shape, inputs.known.u is not None
     # Who is late still reads the operands of the step before: they lie in two places in turn, or,
     # where two do not fit, all wait for each other once more in each step.
-    pad = sizes(batch, hidden, w_h.dtype, operands=6 if after else 3)
+    size = partial(sizes, batch, hidden, inputs.w_h.dtype)
+    pad = size(operands=6 if after else 3)
     places = 2 if after and pad.rows else 1
-    pad = pad if pad.rows else sizes(batch, hidden, w_h.dtype, operands=3)
+    pad = pad if pad.rows else size(operands=3)
 
-    def body(block: Block, refs: Backward, outs: Cotangents) -> None:
+    def gru_backward(block: Block, refs: Backward, outs: Cotangents) -> None:
         scale, last = block.load(refs.scale), block.load(refs.last)
 
         def at(i: Any) -> Any:
             return i if reverse else steps - 1 - i
 
         def fetch(i: Any) -> Any:
-            factors = [block.load(factor, at(i)) for factor in (refs.keep, *refs.factors)]
-            return factors, block.load(refs.states, at(i)), block.flags(refs.resets, at(i))
+            t, (*known, mask) = at(i), refs.known
+            gates = [block.load(ref, t) for ref in known]
+            flags = block.flags(mask, t), block.flags(refs.resets, t)
+            return gates, flags, block.load(refs.states, t)
 
-        def product_after(i: Any, to_h: jax.Array, factors: Sequence[jax.Array]) -> jax.Array:
-            gates = range(3)
-            operands = [gate + (i % places) * 3 for gate in gates]
-            parts = [factor * to_h for factor in factors]
-            block.publish(list(zip(operands, parts, strict=True)))
+        def scaled(h: jax.Array) -> jax.Array:
+            return h if scale is None else h * scale
+
+        def products_after(i: Any, to_h: jax.Array, factors: Sequence[jax.Array]) -> jax.Array:
+            operands = [gate + (i % places) * 3 for gate in range(3)]
+            block.publish([(o, factor * to_h) for o, factor in zip(operands, factors, strict=True)])
             block.wait()
-            (product,) = block.products(list(zip(gates, operands, strict=True)))
+            (product,) = block.products(list(enumerate(operands)))
             if places == 1:
                 block.publish([])
                 block.wait()
             return product
 
-        def product_before(i: Any, to_h: jax.Array, factors: Sequence[jax.Array]) -> jax.Array:
+        def products_before(i: Any, to_h: jax.Array, factors: Sequence[jax.Array]) -> jax.Array:
             to_z, to_n, to_m, r = factors
+            # All that one barrier lets be read is read before the next: then it may be overwritten.
             block.publish([(0, to_z * to_h), (2, to_n * to_h)])
             block.wait()
-            (m,) = block.products([(2, 2)])
+            by_z, m = block.products([(0, 0)], [(2, 2)])
             block.publish([(1, to_m * m)])
             block.store(outs.m, m, at(i))
             block.wait()
-            (product,) = block.products([(0, 0), (1, 1)])
-            return product + r * m
+            (by_r,) = block.products([(1, 1)])
+            return by_z + by_r + r * m
 
         def step(i: Any, carry: Any) -> Any:
-            to_h, to_fresh, ((keep, *factors), state, resets) = carry
+            to_h, to_fresh, ((h, z, r, n, u), (mask, resets), state) = carry
             ahead = fetch(jnp.minimum(i + 1, steps - 1))
             to_h = to_h if state is None else to_h + state
             block.store(outs.h, to_h, at(i))
-            product = (product_after if after else product_before)(i, to_h, factors)
-            to_h = keep * to_h + (product if scale is None else product * scale)
+            # the factors, as in `gru`
+            z = z if mask is None else jnp.where(mask > 0, z, jnp.zeros_like(z))
+            update = z * (1 - zoneout) if zoneout else z
+            to_z, to_n = (n - h) * update * (1 - z), update * (1 - n * n)
+            if after:
+                factors = to_z, to_n * u * r * (1 - r), to_n * r
+                product = products_after(i, to_h, factors)
+            else:
+                product = products_before(i, to_h, (to_z, to_n, scaled(h) * r * (1 - r), r))
+            to_h = (1 - update) * to_h + scaled(product)
             if resets is not None:
                 zero = jnp.zeros_like(to_h)
                 to_fresh = to_fresh + jnp.where(resets > 0, to_h, zero)
@@ -196,24 +232,18 @@ def backward(inputs: Backward, *, after: bool, reverse: bool) -> Cotangents:
         if to_fresh is not None:
             block.store(outs.fresh, to_fresh)
 
+    mask, known = inputs.known.mask, inputs.known._replace(mask=None)
     arrays = Backward(
-        keep=pad.rows_and_units(inputs.keep),
-        factors=tuple(map(pad.rows_and_units, inputs.factors)),
-        w_h=pad.tiles(w_h),
+        known=jax.tree.map(pad.rows_and_units, known)._replace(mask=pad.flags(mask)),
+        w_h=pad.tiles(inputs.w_h),
         last=pad.rows_and_units(inputs.last),
         states=pad.rows_and_units(inputs.states),
         resets=pad.flags(inputs.resets),
         scale=pad.rows_and_units(inputs.scale),
     )
-    steps_of, rows_of = (
-        jax.ShapeDtypeStruct(x.shape, inputs.last.dtype) for x in (arrays.keep, arrays.last)
-    )
-    outs = Cotangents(
-        h=steps_of,
-        m=None if after else steps_of,
-        first=rows_of,
-        fresh=None if inputs.resets is None else rows_of,
-    )
-    results = launch(body, pad, arrays, outs, name="gru_backward")
+    of_steps, of_rows = like(arrays.last, steps), like(arrays.last)
+    fresh = None if inputs.resets is None else of_rows
+    outs = Cotangents(h=of_steps, m=None if after else of_steps, first=of_rows, fresh=fresh)
+    results = launch(make, gru_backward, pad, arrays, outs)
     cut: Cotangents = jax.tree.map(lambda each: each[..., :batch, :hidden], results)
     return cut
