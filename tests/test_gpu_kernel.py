@@ -3,6 +3,8 @@
 `test_kernels.py` and the contract run over them, too; `test_gpu_programs.py` compiles them.
 """
 
+from unittest import mock
+
 import gpu_simulator
 import jax
 import jax.numpy as jnp
@@ -12,7 +14,7 @@ from common import assert_close
 from jax.experimental.pallas import mosaic_gpu as plgpu
 from test_kernels import by, flags, gradients, lowered, problem
 
-from gru_jax.recurrence import gpu_block
+from gru_jax.recurrence import gpu, gpu_block
 
 RESETS = pytest.mark.parametrize("reset", ["before", "after"])
 SIZES = {"steps": 3, "rows": 9, "hidden": 70}  # two warpgroups, two blocks of rows, none full
@@ -106,6 +108,18 @@ def test_what_is_not_taken_is_refused(hidden, dtype, state, precision, message):
             return
         with pytest.raises(ValueError, match=f"the kernel for cuda does not take {message}"):
             lowered("cuda", *arguments)
+
+
+@gpu_simulator.needs_jax
+def test_other_gpus_are_refused(monkeypatch):
+    """What `wgmma` is not an instruction of, before and after Hopper."""
+    for capability in ("8.0", "10.0"):
+        device = mock.Mock(compute_capability=capability)
+        monkeypatch.setattr(gpu, "_devices", lambda device=device: [device])
+        jax.clear_caches()
+        with pytest.raises(ValueError, match=f"not take compute capability {capability}: it needs"):
+            lowered("cuda", *problem("after"))
+    jax.clear_caches()
 
 
 @pytest.mark.skipif(jax.__version_info__ >= (0, 11), reason="JAX is new enough")

@@ -21,6 +21,8 @@ from common import (
     weighted_sum,
 )
 from jax.experimental.pallas import tpu as pltpu
+from jax.sharding import AbstractMesh, AxisType
+from jax.sharding import PartitionSpec as P
 from lstm_fast_path import LSTM
 
 import gru_jax
@@ -227,6 +229,27 @@ def test_what_the_tpu_kernel_does_not_take_is_refused(hidden, dtype, state, mess
         ValueError, match=f'"pallas", but the kernel for tpu does not take {message}'
     ):
         lowered("tpu", *arguments)
+
+
+def test_a_tpu_with_more_memory_takes_more_weights():
+    chip = mock.Mock(vmem_capacity_bytes=128 * 2**20)
+    with mock.patch.object(pltpu, "get_tpu_info", return_value=chip):
+        program = lowered("tpu", *problem("after", hidden=1152)).as_text()
+    assert "tpu_custom_call" in program
+
+
+def test_rows_over_devices_within_shard_map():
+    mesh = AbstractMesh((2,), ("rows",), axis_types=(AxisType.Auto,))
+
+    def of_device(params, h0, xs, mask):
+        return gru_jax.gru_unroll(params, h0, xs, mask=mask, implementation="pallas")
+
+    specs = P(), P("rows"), P(None, "rows"), P(None, "rows")
+    run = jax.shard_map(of_device, mesh=mesh, in_specs=specs, out_specs=(P("rows"), specs[2]))
+    gradient = jax.jit(jax.grad(lambda *args: weighted_sum(run(*args)), argnums=(0, 1, 2)))
+    arguments = *problem("after", rows=4), *flags("mask", rows=4).values()
+    program = gradient.trace(*arguments).lower(lowering_platforms=("tpu",)).as_text()
+    assert program.count("custom_call @tpu_custom_call") == 2
 
 
 def test_the_scan_can_be_asked_for():

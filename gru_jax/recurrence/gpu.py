@@ -16,7 +16,7 @@ from jax.typing import DTypeLike
 
 from .._checks import is_symbolic
 from .._ops import biased, product
-from . import kernels, scan
+from . import accelerators, kernels, scan
 from .gpu_block import sizes
 from .gpu_loops import Backward, Forward, Known, backward, forward
 from .gru import GRU, Gates, Slots, Terms
@@ -66,15 +66,17 @@ def _lazy(options: Options) -> Cell:
     def coefficients(products: Products, at: Point, along: Any, options: Options) -> Any:
         del products
         _, terms = GRU.coefficients(_PER_GATE, at, along, options)
-        return Known(at.before, *at.gates, at.inputs.mask), terms
+        z, r, n, u = at.gates
+        return Known(at.before, z, r, n, u, at.inputs.mask), terms
 
     def linear_step(products: Products, prepared: Any, constants: Constants) -> Any:
         weights, nothing = Weights(None, constants), Slots(None, [None] * 2, [None] * 3, None)
+        nowhere: Any = None  # the inputs and their tangent, of which the factors do not depend
 
         def step(h_dot: Any, here: Any) -> Any:
-            (h, *gates, mask), terms = here
-            at = Point(weights, h, Gates(*gates), Inputs(None, mask, None))
-            factors, _ = GRU.coefficients(products, at, (nothing, None), options)
+            (h, z, r, n, u, mask), terms = here
+            at = Point(weights, h, Gates(z, r, n, u), Inputs(nowhere, mask, None))
+            factors, _ = GRU.coefficients(products, at, (nothing, nowhere), options)
             return GRU.linear_step(products, prepared, constants)(h_dot, (factors, terms))
 
         return step
@@ -82,25 +84,22 @@ def _lazy(options: Options) -> Cell:
     return GRU._replace(slots=slots, coefficients=coefficients, linear_step=linear_step)
 
 
-def _slots(w: jax.Array, gates: int) -> PerGate:
-    return tuple(jnp.split(w, gates, axis=1))
-
-
-def _slotted(x: jax.Array, w: PerGate, dtype: DTypeLike) -> PerGate:
-    return tuple(product(x, each, dtype) for each in w)
-
-
 def _gates(x: jax.Array, w: jax.Array, gates: int, dtype: DTypeLike) -> PerGate:
-    return _slotted(x, _slots(w, gates), dtype)
+    per_gate = accelerators.PRODUCTS
+    return per_gate.slotted(x, per_gate.slots(w, gates), dtype)
 
 
-_PER_GATE = scan.APART._replace(gates=_gates, slots=_slots, slotted=_slotted)
-"""Products per gate, backwards without an array of all gates' cotangents beside each other."""
+_PER_GATE = accelerators.PRODUCTS._replace(
+    gates=_gates, weighted=scan.APART.weighted, beside=scan.APART.beside
+)
 
 
 def _check(cell: Cell, options: Options, weights: Weights, h0: Any, inputs: Inputs) -> None:
     if jax.__version_info__ < (0, 11):
         raise Unsupported(f"JAX {jax.__version__}: install 0.11 or newer")
+    found = {device.compute_capability for device in _devices()}
+    if not all(capability.startswith("9.") for capability in found):
+        raise Unsupported(f"compute capability {', '.join(sorted(found))}: it needs Hopper's 9.0")
     if cell not in (GRU, _lazy(options)):
         raise Unsupported("cells other than the GRU")
     if any(map(is_symbolic, inputs.xs.shape)):
@@ -108,11 +107,19 @@ def _check(cell: Cell, options: Options, weights: Weights, h0: Any, inputs: Inpu
     (hidden, _), dtype = weights.params.w_h.shape, weights.params.w_h.dtype
     if (dtype, h0.dtype) not in _DTYPES:
         raise Unsupported(f"{dtype} weights with a {h0.dtype} state")
-    precision = jax.config.jax_default_matmul_precision
+    precision = jax.config.values["jax_default_matmul_precision"]
     if dtype == jnp.float32 and precision not in TF32:
         raise Unsupported(f"float32 at precision {precision!r}, because it rounds to TF32")
     if not sizes(1, hidden, dtype, operands=3).rows:
         raise Unsupported(f"H = {hidden} in {dtype}: shared memory does not hold the weights")
+
+
+def _devices() -> list[Any]:
+    """The GPUs of this process; none where programs are only compiled for one."""
+    try:
+        return jax.devices("cuda")
+    except RuntimeError:
+        return []
 
 
 _FLOAT32, _BFLOAT16 = jnp.dtype(jnp.float32), jnp.dtype(jnp.bfloat16)
@@ -152,10 +159,12 @@ def _transposed(
     make: Callable[..., Any], cell: Cell, options: Options, weights: Any, steps: Any, *dots: Any
 ) -> Dots:
     del cell
-    (prepared, scale), (resets, (*known, mask)), (shapes, (last, hs)) = weights, steps, dots
-    h, by_unit = shapes.h, mask is not None and mask.ndim == known[0].ndim
+    (prepared, scale), (resets, known), (shapes, (last, hs)) = weights, steps, dots
+    h, mask, known = shapes.h, known.mask, known._replace(mask=None)
+    by_unit = mask is not None and mask.ndim == known.h.ndim
+    known = jax.tree.map(lambda x: _merged(x, 1, 1), known)
     arrays = Backward(
-        known=Known(*(_merged(x, 1, 1) for x in known), _merged(mask, 1, int(by_unit))),
+        known=known._replace(mask=_merged(mask, 1, int(by_unit))),
         w_h=jnp.concatenate(prepared, axis=1),
         last=_merged(jnp.zeros(h.shape, h.dtype) if last is None else last, 0, 1),
         states=_merged(hs, 1, 1),

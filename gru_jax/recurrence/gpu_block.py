@@ -75,14 +75,15 @@ class Block(NamedTuple):
 
     def _spread(self, x: jax.Array, axis: int) -> jax.Array:
         whole = jax.lax.broadcast_in_dim(x, (UNITS, self.rows), (axis,))
-        return plgpu.layout_cast(whole, _LAYOUT)
+        result: jax.Array = plgpu.layout_cast(whole, _LAYOUT)
+        return result
 
     def publish(self, parts: Sequence[tuple[Any, jax.Array]]) -> None:
         """Writes the units of operands, given by their numbers, and says so to the others."""
         for operand, part in parts:
             shared = self.operands.at[operand, :, self._units()].T
             shared[...] = part.astype(self.operands.dtype)
-        plgpu.commit_smem()
+        plgpu.commit_smem()  # type: ignore[no-untyped-call]
         plgpu.barrier_arrive(self.barrier)
 
     def wait(self) -> None:
@@ -103,14 +104,16 @@ class Block(NamedTuple):
             plgpu.wgmma_wait(0)
             return tuple(plgpu.layout_cast(each[...], _LAYOUT) for each in accumulators)
 
-        accumulator = plgpu.ACC((UNITS, self.rows), jnp.float32)
+        accumulator = plgpu.WGMMAAccumulatorRef((UNITS, self.rows), jnp.float32)
         results: tuple[jax.Array, ...] = pl.run_scoped(run, *[accumulator] * len(sums))
         return results
 
 
 def _load(ref: Any, layout: Any) -> jax.Array:
     # "optimized" would refuse to read less than 128 bytes in a row
-    return plgpu.load(ref, layout=layout, optimized=False)
+    load: Any = plgpu.load
+    result: jax.Array = load(ref, layout=layout, optimized=False)
+    return result
 
 
 def _store(ref: Any, value: jax.Array) -> None:
@@ -144,7 +147,7 @@ class Sizes(NamedTuple):
         """An array [H] padded, in float32; None of None."""
         return None if x is None else _padded(x.astype(jnp.float32), -1, UNITS)
 
-    def flags(self, x: jax.Array | None) -> jax.Array | None:
+    def flags(self, x: jax.Array | None) -> Any:
         """Flags [T, B] as float32, or [T, B, H] as bytes, padded; None of None."""
         if x is None:
             return None
@@ -197,15 +200,15 @@ def launch(
     shapes, out_tree = jax.tree.flatten(outs)
 
     def run(*refs: Any) -> None:
-        *refs, weights, operands, loaded, barrier = refs
-        given = jax.tree.unflatten(tree, refs[: len(leaves)])
+        *arrays_and_outs, weights, operands, loaded, barrier = refs
+        given = jax.tree.unflatten(tree, arrays_and_outs[: len(leaves)])
         warpgroup = jax.lax.axis_index("warpgroup")
         mine = pl.ds(3 * warpgroup, 3)
         plgpu.copy_gmem_to_smem(given.w_h.at[mine], weights.at[mine], loaded.at[warpgroup])
         plgpu.barrier_wait(loaded.at[warpgroup])
         first_row = jax.lax.axis_index("block") * sizes.rows
         block = Block(sizes.rows, first_row, warpgroup, weights, operands, barrier)
-        body(block, given, jax.tree.unflatten(out_tree, refs[len(leaves) :]))
+        body(block, given, jax.tree.unflatten(out_tree, arrays_and_outs[len(leaves) :]))
 
     kernel = make(
         run,
@@ -223,6 +226,11 @@ def launch(
         kernel_name=body.__name__,
     )
     return jax.tree.unflatten(out_tree, kernel(*leaves))
+
+
+def like(x: jax.Array, *leading: int) -> Any:
+    """The shape and dtype of an array, with these axes before its own."""
+    return jax.ShapeDtypeStruct((*leading, *x.shape), x.dtype)  # type: ignore[no-untyped-call]
 
 
 def _padded(x: jax.Array, axis: int, multiple: int) -> jax.Array:

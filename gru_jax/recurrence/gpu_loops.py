@@ -1,7 +1,6 @@
 """The two loops of the GRU as kernels for NVIDIA GPUs of the Hopper generation.
 
-Both are one launch, with a grid of blocks as in `gpu_block`. What a step reads from global memory
-is fetched during the step before.
+Each is one launch. What a step reads from global memory is fetched during the step before.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from .gpu_block import Block, launch, sizes
+from .gpu_block import Block, launch, like, sizes
 
 
 class Forward(NamedTuple):
@@ -21,10 +20,10 @@ class Forward(NamedTuple):
     w_h: jax.Array  # [H, 3H]
     b_hn: jax.Array | None  # [H]
     h0: jax.Array  # [B, H]
-    mask: jax.Array | None = None  # bool [T, B], or [T, B, H] for single units
-    resets: jax.Array | None = None  # bool [T, B]
-    reset_state: jax.Array | None = None  # [B, H]; None for zeros
-    scale: jax.Array | None = None  # [B, H]
+    mask: jax.Array | None  # bool [T, B], or [T, B, H] for single units
+    resets: jax.Array | None  # bool [T, B]
+    reset_state: jax.Array | None  # [B, H]; None for zeros
+    scale: jax.Array | None  # [B, H]
 
 
 class Known(NamedTuple):
@@ -47,18 +46,18 @@ class Backward(NamedTuple):
     known: Known
     w_h: jax.Array  # [H, 3H]
     last: jax.Array  # [B, H], the cotangent of the last state
-    states: jax.Array | None = None  # [T, B, H], those of all states
-    resets: jax.Array | None = None  # bool [T, B]
-    scale: jax.Array | None = None  # [B, H]
+    states: jax.Array | None  # [T, B, H], those of all states
+    resets: jax.Array | None  # bool [T, B]
+    scale: jax.Array | None  # [B, H]
 
 
 class Cotangents(NamedTuple):
     """The results of the transposed recurrence of the tangents; None where there is none."""
 
-    h: jax.Array  # [T, B, H], of what is added to the tangents of the states
-    m: jax.Array | None  # [T, B, H], of what is added to those of r ∘ h
-    first: jax.Array  # [B, H], of the first state
-    fresh: jax.Array | None  # [B, H], of the state after a reset
+    h: Any  # [T, B, H], of what is added to the tangents of the states
+    m: Any  # [T, B, H], of what is added to those of r ∘ h
+    first: Any  # [B, H], of the first state
+    fresh: Any  # [B, H], of the state after a reset
 
 
 def forward(
@@ -145,7 +144,7 @@ def forward(
         reset_state=pad.rows_and_units(inputs.reset_state),
         scale=pad.rows_and_units(inputs.scale),
     )
-    outs = [jax.ShapeDtypeStruct((steps, *arrays.h0.shape), dtype)] * (1 + (3 + after) * gates)
+    outs = [like(arrays.h0, steps)] * (1 + (3 + after) * gates)
     results = launch(make, gru_forward, pad, arrays, outs)
     return [each[:, :batch, :hidden] for each in results]
 
@@ -185,11 +184,10 @@ def backward(
             return h if scale is None else h * scale
 
         def products_after(i: Any, to_h: jax.Array, factors: Sequence[jax.Array]) -> jax.Array:
-            gates = range(3)
-            operands = [gate + (i % places) * 3 for gate in gates]
+            operands = [gate + (i % places) * 3 for gate in range(3)]
             block.publish([(o, factor * to_h) for o, factor in zip(operands, factors, strict=True)])
             block.wait()
-            (product,) = block.products(list(zip(gates, operands, strict=True)))
+            (product,) = block.products(list(enumerate(operands)))
             if places == 1:
                 block.publish([])
                 block.wait()
@@ -234,24 +232,18 @@ def backward(
         if to_fresh is not None:
             block.store(outs.fresh, to_fresh)
 
-    *known, mask = inputs.known
+    mask, known = inputs.known.mask, inputs.known._replace(mask=None)
     arrays = Backward(
-        known=Known(*map(pad.rows_and_units, known), pad.flags(mask)),
+        known=jax.tree.map(pad.rows_and_units, known)._replace(mask=pad.flags(mask)),
         w_h=pad.tiles(inputs.w_h),
         last=pad.rows_and_units(inputs.last),
         states=pad.rows_and_units(inputs.states),
         resets=pad.flags(inputs.resets),
         scale=pad.rows_and_units(inputs.scale),
     )
-    steps_of, rows_of = (
-        jax.ShapeDtypeStruct(x.shape, inputs.last.dtype) for x in (arrays.known.h, arrays.last)
-    )
-    outs = Cotangents(
-        h=steps_of,
-        m=None if after else steps_of,
-        first=rows_of,
-        fresh=None if inputs.resets is None else rows_of,
-    )
+    of_steps, of_rows = like(arrays.last, steps), like(arrays.last)
+    fresh = None if inputs.resets is None else of_rows
+    outs = Cotangents(h=of_steps, m=None if after else of_steps, first=of_rows, fresh=fresh)
     results = launch(make, gru_backward, pad, arrays, outs)
     cut: Cotangents = jax.tree.map(lambda each: each[..., :batch, :hidden], results)
     return cut

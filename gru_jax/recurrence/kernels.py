@@ -30,7 +30,7 @@ class Dots(NamedTuple):
 
 
 class Kernels(NamedTuple):
-    """The kernels of one platform, as pure functions of arrays with any batch axes. T, B > 0."""
+    """The kernels of one platform, as functions of arrays with any batch axes, none of size 0."""
 
     check: Callable[[Cell, Options, Weights, Any, Inputs], None]
     """`(cell, options, weights, h0, inputs)`: raises `Unsupported`, with what it does not take,
