@@ -49,9 +49,26 @@ jax.config.update("jax_compilation_cache_dir", _CACHE)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
+# Threads of XLA on CPU, of which a machine of two cores would have two. Each warpgroup of a
+# simulated GPU kernel blocks one, as do the kernel and the program that calls it.
+os.environ.setdefault("NPROC", str(max(4, os.cpu_count() or 1)))
+
 _SHARED_DATA = _ROOT.parent / "shared" / "data"
 if _SHARED_DATA.is_dir():
     os.environ.setdefault("GRU_JAX_DATA", str(_SHARED_DATA))
+
+
+@pytest.fixture(autouse=True)
+def _platform_of_the_contract(request):
+    """Runs a row of the contract as on its platform, backwards too."""
+    if not request.node.path.name.startswith("test_contract"):
+        yield
+        return
+    from contract import IMPLEMENTATIONS, on_platform
+
+    given = getattr(request.node, "callspec", None)
+    with on_platform(IMPLEMENTATIONS.get(given and given.params.get("name"))):
+        yield
 
 
 @pytest.fixture

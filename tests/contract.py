@@ -2,15 +2,17 @@
 
 `test_contract*.py` run over every row. A new cell needs its equations in oracle.py and a row in
 CELLS, which also makes a row for `unroll` of its step; a faster implementation needs a row in
-IMPLEMENTATIONS, whose `supports` leaves out what it does not support.
+IMPLEMENTATIONS, whose `supports` leaves out what it does not support. Kernels run in their
+simulator, by `-m simulator`.
 """
 
 import dataclasses
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import cache, partial
 from typing import Any, NamedTuple
-from unittest import mock
 
+import gpu_simulator
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,7 +21,7 @@ import pytest
 from common import B, H, I, T, as_float64, random_inputs, randomised, weighted_sum
 
 import gru_jax
-from gru_jax.recurrence import gru, platforms, scan
+from gru_jax.recurrence import accelerators, platforms, tpu
 
 
 class Cell(NamedTuple):
@@ -78,6 +80,8 @@ class Implementation(NamedTuple):
     cell: str
     run: Callable[..., tuple[Any, Any]]
     supports: frozenset[str]
+    platform: Any = None  # what replaces the implementation of the platform CPU, if anything
+    marks: tuple[Any, ...] = ()  # of pytest
 
     @property
     def is_plain(self) -> bool:
@@ -88,19 +92,6 @@ class Implementation(NamedTuple):
 def plain(cell):
     """`unroll` of a cell's step."""
     return Implementation(cell, partial(gru_jax.unroll, CELLS[cell].step), supports(cell))
-
-
-# A cell that is not equal to gru.GRU, for which JAX keeps what it traced for another platform.
-SCANNED_GRU = gru.GRU._replace(project=partial(gru.GRU.project))
-
-
-def gru_unroll_by_plain_scan(*args, **keywords):
-    """`gru_unroll` as it runs on platforms without an implementation of their own."""
-    with (
-        mock.patch.dict(platforms.IMPLEMENTATIONS, cpu=scan.SCAN),
-        mock.patch.object(gru, "GRU", SCANNED_GRU),
-    ):
-        return gru_jax.gru_unroll(*args, **keywords)
 
 
 def parallel(*args, **keywords):
@@ -116,8 +107,25 @@ for reset in ("before", "after"):
             partial(gru_jax.gru_unroll, save=save),
             supports(f"gru {reset}") | NOISE,
         )
-    IMPLEMENTATIONS[f"gru_unroll {reset}, plain scan"] = Implementation(
-        f"gru {reset}", gru_unroll_by_plain_scan, supports(f"gru {reset}") | NOISE
+    IMPLEMENTATIONS[f"gru_unroll {reset}, accelerators"] = Implementation(
+        f"gru {reset}",
+        gru_jax.gru_unroll,
+        supports(f"gru {reset}") | NOISE,
+        accelerators.implementation(steps=2),  # T = 5 is two iterations and one step
+    )
+    IMPLEMENTATIONS[f"gru_unroll {reset}, TPU kernel"] = Implementation(
+        f"gru {reset}",
+        partial(gru_jax.gru_unroll, implementation="pallas"),
+        (supports(f"gru {reset}") | NOISE) - {"float64", "bfloat16"},
+        tpu.implementation(interpret=True),
+        (pytest.mark.simulator,),
+    )
+    IMPLEMENTATIONS[f"gru_unroll {reset}, GPU kernel"] = Implementation(
+        f"gru {reset}",
+        partial(gru_jax.gru_unroll, implementation="pallas"),
+        (supports(f"gru {reset}") | NOISE) - {"float64"},
+        gpu_simulator.IMPLEMENTATION,
+        (pytest.mark.simulator, gpu_simulator.needs_jax),
     )
 for reset, jacobian in (("before", "full"), ("after", "diagonal")):
     IMPLEMENTATIONS[f"gru_unroll_parallel {reset} {jacobian}"] = Implementation(
@@ -150,8 +158,19 @@ def each_implementation(*features):
 
 
 def supporting(*features):
-    """The names of the implementations that support these features."""
-    return [name for name, row in IMPLEMENTATIONS.items() if row.supports.issuperset(features)]
+    """The names of the implementations that support these features, with their marks."""
+    return [
+        pytest.param(name, marks=row.marks)
+        for name, row in IMPLEMENTATIONS.items()
+        if row.supports.issuperset(features)
+    ]
+
+
+def on_platform(row):
+    """While it lasts, a row of IMPLEMENTATIONS runs as on its platform."""
+    if row is None or row.platform is None:
+        return nullcontext()
+    return platforms.replaced("cpu", row.platform)
 
 
 def random_problem(cell, *, batch=(B,), steps=T, bias=True, dtype=np.float32, state=None, seed=0):

@@ -57,9 +57,15 @@ def cases():
         (f"{EVERYTHING} state_scale unit_mask", {"reverse": True, "zoneout": 0.3}),
     ]
     return [
-        pytest.param(name, keywords, static, id=f"{name}-{' '.join([keywords, *static])}")
+        pytest.param(
+            *row.values,
+            keywords,
+            static,
+            id=f"{row.values[0]}-{' '.join([keywords, *static])}",
+            marks=row.marks,
+        )
         for keywords, static in combinations
-        for name in supporting(*keywords.replace("states", "state").split(), *static)
+        for row in supporting(*keywords.replace("states", "state").split(), *static)
     ]
 
 

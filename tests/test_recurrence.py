@@ -11,7 +11,7 @@ from jax.test_util import check_grads
 from lstm_fast_path import LSTM
 
 import gru_jax
-from gru_jax.recurrence import cpu, fast_path, platforms, scan
+from gru_jax.recurrence import accelerators, cpu, fast_path, platforms, scan
 from gru_jax.recurrence.interface import Implementation, Unsupported
 from gru_jax.recurrence.options import Options
 from gru_jax.recurrence.unroll import Flags, fast_unroll
@@ -74,6 +74,7 @@ def test_vmap_of_a_cell_with_a_pytree_state_is_one_more_batch_axis():
 
 # A new implementation, such as a kernel in its simulator, is one more row.
 IMPLEMENTATIONS = {
+    "accelerators": accelerators.SCAN,
     "tuned for CPU": cpu.tuned(),
     **{f"without {x}": cpu.tuned(cpu.ALL._replace(**{x: False})) for x in cpu.Tuning._fields},
 }
@@ -102,7 +103,7 @@ def test_implementations_match_the_plain_scan(reset):
     assert len(programs) == 1 + len(IMPLEMENTATIONS)
 
 
-def test_other_platforms_run_the_plain_scan():
+def test_other_platforms_run_the_scan_for_accelerators():
     params = random_params(reset="after")
     h0, xs = random_inputs()
     gradient = jax.jit(jax.grad(lambda params: jnp.sum(gru_jax.gru_unroll(params, h0, xs)[1])))
@@ -110,10 +111,29 @@ def test_other_platforms_run_the_plain_scan():
         platform: gradient.trace(params).lower(lowering_platforms=(platform,)).as_text()
         for platform in ("cpu", "cuda", "tpu")
     }
-    with platforms.replaced("cpu", scan.SCAN):
-        plain = gradient.trace(params).lower(lowering_platforms=("cpu",)).as_text()
+    with platforms.replaced("cpu", accelerators.SCAN):
+        same = gradient.trace(params).lower(lowering_platforms=("cpu",)).as_text()
     counts = {name: text.count("dot_general") for name, text in texts.items()}
-    assert counts["cuda"] == counts["tpu"] == plain.count("dot_general") < counts["cpu"]
+    assert counts["cuda"] == counts["tpu"] == same.count("dot_general") != counts["cpu"]
+
+
+@pytest.mark.parametrize(
+    ("steps", "reverse"),
+    [(0, False), (7, True), (8, False), (9, True), (19, False), (24, True)],
+)
+def test_several_steps_per_iteration_are_those_one_by_one(steps, reverse):
+    """With and without steps that are left, in a sequence shorter than an iteration, too."""
+    problem = random_params(reset="after"), *random_inputs(steps=steps)
+    mask = random_flags(1, steps=steps)
+
+    def by(implementation):
+        def loss(*arguments):
+            return weighted(gru_jax.gru_unroll, *arguments, mask=mask, reverse=reverse)
+
+        with platforms.replaced("cpu", implementation):
+            return jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2)))(*problem)
+
+    assert_close(by(accelerators.SCAN), by(scan.SCAN), rtol=1e-5, atol=1e-5)
 
 
 def test_unsupported_arguments_fall_back_to_the_plain_scan():

@@ -22,14 +22,22 @@ class Config:
     """What is timed."""
 
     preset: Literal[
-        "default", "quick", "tuning", "models", "derivatives", "streaming", "compile"
+        "default",
+        "quick",
+        "tuning",
+        "models",
+        "derivatives",
+        "streaming",
+        "compile",
+        "accelerators",
     ] = "default"
     """The defaults of everything else: "default" is the published benchmark, "quick" a glance."""
-    compare: Literal["libraries", "tuning", "models", "derivatives", "streaming", "compile"] = (
-        "libraries"
-    )
+    compare: Literal[
+        "libraries", "tuning", "models", "derivatives", "streaming", "compile", "accelerators"
+    ] = "libraries"
     """The libraries; ours without each item of its tuning for XLA on CPU; gradients mapped over
-    many models; derivatives of all kinds; single steps; or the time to compile a gradient."""
+    many models; derivatives of all kinds; single steps; the time to compile a gradient; or programs
+    for GPUs and TPUs."""
     workloads: Annotated[tuple[Workload, ...], DISTINCT] = tuple(WORKLOADS)
     rounds: Annotated[int, Interval("[1, 10000]")] = 20
     """How often each implementation runs."""
@@ -48,4 +56,10 @@ PRESETS = {
     "derivatives": Config(preset="derivatives", compare="derivatives", tables=False),
     "streaming": Config(preset="streaming", compare="streaming", tables=False),
     "compile": Config(preset="compile", compare="compile", rounds=5, tables=False),
+    "accelerators": Config(
+        preset="accelerators",
+        compare="accelerators",
+        workloads=("rl", "one", "big"),
+        tables=False,
+    ),
 }

@@ -14,7 +14,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from experiments.benchmark import compiling, derivatives, models, streaming, studies
+from experiments.benchmark import (
+    accelerators,
+    chip_report,
+    compiling,
+    derivatives,
+    models,
+    streaming,
+    studies,
+)
 from experiments.benchmark.config import MODES, WORKLOADS, Config
 from experiments.benchmark.ours import OURS
 from experiments.benchmark.peers import PEERS
@@ -31,7 +39,10 @@ from experiments.benchmark.tuning import TUNING, markdown_tuning
 from experiments.harness.runs import begun
 from experiments.harness.settings import check
 
-PACKAGES = ("flax", "dm-haiku", "equinox", "keras", "torch", "onnxruntime", "numpy")
+PACKAGES = (
+    *("flax", "dm-haiku", "equinox", "keras", "torch", "onnxruntime", "numpy"),
+    *("jax-cuda12-plugin", "nvidia-cuda-nvcc-cu12", "libtpu"),
+)
 
 
 def main(config: Config) -> dict[str, Any]:
@@ -54,6 +65,8 @@ def main(config: Config) -> dict[str, Any]:
             plot(run.record.with_suffix(".png"), results)
         elif config.compare == "models":
             plot_models(run.record.with_suffix(".png"), results["curve"])
+        elif config.compare == "accelerators" and results["chips"]:
+            chip_report.plot(run.record.with_suffix(".png"), results["chips"])
         print(*summary(record).values(), sep="\n")
         run.conclude(f"{config.compare} timed")
     return results
@@ -84,6 +97,7 @@ MEASURES: Mapping[str, Callable[[Config], dict[str, Any]]] = {
     "derivatives": lambda config: derivatives.measure(config.rounds),
     "streaming": lambda config: streaming.measure(config.rounds),
     "compile": lambda config: compiling.measure(config.rounds),
+    "accelerators": lambda config: accelerators.measure(config.workloads, config.rounds),
 }
 
 
@@ -100,6 +114,8 @@ def summary(record: Mapping[str, Any]) -> dict[str, str]:
         return {"streaming": streaming.markdown_streaming(results)}
     if compare == "compile":
         return {"compile": compiling.markdown_compiling(results)}
+    if compare == "accelerators":
+        return chip_report.tables(results)
     tables = {"times": markdown(results["workloads"], [*OURS, *PEERS])}
     if record["settings"]["tables"]:
         tables["memory"] = markdown_memory(results["memory"])

@@ -1,7 +1,7 @@
 """Functions of flat arguments, and what kind of array each argument is."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
@@ -42,6 +42,8 @@ class Flat:
         its last ones. It takes the static arguments, the pytrees with shapes for some or all of
         the linear leaves, and a list of the cotangents of the results, None for zero. It returns
         those of all linear arguments.
+      precision: `jax.default_matmul_precision` where it was first called. Transposes are traced
+        later, where another may be in force.
     """
 
     f: Callable[..., Any]
@@ -49,10 +51,21 @@ class Flat:
     tree: Any
     compiled: Callable[..., Any] | None = None
     transposed: Callable[..., Any] | None = None
+    precision: str | None = field(
+        default_factory=lambda: jax.config.values["jax_default_matmul_precision"]
+    )
 
     def __call__(self, *leaves: Any) -> Any:
         """Calls f."""
-        return self.f(*self.static, *jax.tree.unflatten(self.tree, leaves))
+        with jax.default_matmul_precision(self.precision):
+            return self.f(*self.static, *jax.tree.unflatten(self.tree, leaves))
+
+    def transpose(self, leaves: Sequence[Any], cotangents: Sequence[Any]) -> Any:
+        """Calls `transposed`."""
+        assert self.transposed is not None
+        with jax.default_matmul_precision(self.precision):
+            args = jax.tree.unflatten(self.tree, leaves)
+            return self.transposed(*self.static, *args, list(cotangents))
 
     @property
     def is_transpose(self) -> bool:

@@ -258,7 +258,8 @@ def gru_unroll(
         "chunks": √T of the states, for very long sequences. The backward pass runs the recurrence
         again between them. The outputs `hs` need memory only as far as they are used. T must be
         a number: not a dimension variable of `jax.export`.
-      unroll: the number of steps per iteration of the compiled loop, as in `jax.lax.scan`.
+      unroll: the number of steps per iteration of the compiled loop, as in `jax.lax.scan`; on GPU
+        and TPU there are up to eight where it is less.
       state_scale: `[..., H]`, in h0's dtype. Multiplies the state where it enters the products
         with W_h, not where it is copied: the dropout of Gal & Ghahramani 2016. A constant:
         nothing is differentiated with respect to it.
@@ -266,12 +267,13 @@ def gru_unroll(
         al. 2017). Nothing is zeroed.
       zoneout: a Python number in [0, 1). The expectation of zoneout, for evaluation: each unit
         keeps this share of its old state, h ← zoneout · h + (1 − zoneout) · h'.
-      implementation: what runs the loops over time; results and derivatives are the same.
-        None: what is fastest by a recorded measurement; today the scan everywhere.
-        "scan": a loop that XLA compiles, on CPU tuned for it.
-        "pallas": a kernel with the loop inside, for sequences and for backpropagation through
-        them. Derivatives of higher order and forward mode run by the scan; under `jax.vmap` over
-        weights models run one after the other. Compiled and simulated, but not run on a device.
+      implementation: what runs the loops over time. All compute the same.
+        None: what is fastest by a recorded measurement; today "scan" everywhere.
+        "scan": a loop that XLA compiles, tuned for the platform.
+        "pallas": one kernel with the loop inside it, and one for backpropagation; on TPU, and on
+        NVIDIA GPUs from Hopper on. Forward mode and derivatives of higher order run by a scan;
+        under `jax.vmap` over weights one model runs after the other; of arrays on several devices
+        JAX refuses kernels outside `jax.shard_map`. Compiled and simulated, not run on a device.
 
     Returns:
       `(h_last, hs)`: the state after the last unmasked step in the direction of the scan

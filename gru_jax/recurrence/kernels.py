@@ -30,10 +30,8 @@ class Dots(NamedTuple):
 
 
 class Kernels(NamedTuple):
-    """The kernels of one platform, as pure functions of arrays with any batch axes."""
+    """The kernels of one platform, as functions of arrays with any batch axes, none of size 0."""
 
-    products: Products
-    """The products outside the kernels, and the layouts of what they take."""
     check: Callable[[Cell, Options, Weights, Any, Inputs], None]
     """`(cell, options, weights, h0, inputs)`: raises `Unsupported`, with what it does not take,
     where one of the two kernels does not."""
@@ -53,6 +51,8 @@ def implementation(kernels: Kernels) -> Implementation:
 def _states(
     kernels: Kernels, cell: Cell, options: Options, weights: Weights, h0: Any, inputs: Inputs
 ) -> tuple[Any, tuple[Any, Any]]:
+    if 0 in inputs.xs.shape[:-1]:
+        return scan.SCAN.states(cell, options, weights, h0, inputs)
     kernels.check(cell, options, weights, h0, inputs)
     h_last, states, gates = as_primitive(
         _states_by_scan,
@@ -68,9 +68,12 @@ def _states(
 def _tangents(
     kernels: Kernels, cell: Cell, options: Options, weights: Any, carry: Any, steps: Any
 ) -> tuple[Any, Any]:
-    kernels.check(cell, options, weights[0], carry[0], steps[2])
+    inputs = steps[2]
+    if 0 in inputs.xs.shape[:-1]:
+        return scan.SCAN.tangents(cell, options, weights, carry, steps)
+    kernels.check(cell, options, weights[0], carry[0], inputs)
     loop = partial(_linear, kernels)
-    return scan.tangents(kernels.products, cell, options, weights, loop=loop)(carry, steps)
+    return scan.tangents(scan.APART, cell, options, weights, loop=loop)(carry, steps)
 
 
 def _states_by_scan(
@@ -96,7 +99,7 @@ def _linear(
     kernels: Kernels, products: Products, cell: Cell, options: Options, *args: Any
 ) -> tuple[Any, Any]:
     """As `scan.linear`."""
-    del products  # the kernels'
+    del products  # `scan.APART`
     (prepared, constants), h_dot, (resets, factors, terms) = args
     scale, fresh = constants
     if fresh is not None:  # the kernel's cotangent is one for each row
@@ -115,7 +118,8 @@ def _linear(
 def _linear_by_scan(kernels: Kernels, cell: Cell, options: Options, *args: Any) -> tuple[Any, Any]:
     prepared, scale, resets, factors, h_dot, fresh, terms = args
     weights, steps = (prepared, Constants(scale, fresh)), (resets, factors, terms)
-    return scan.linear(kernels.products, cell, options, weights, h_dot, steps)
+    del kernels
+    return scan.linear(scan.APART, cell, options, weights, h_dot, steps)
 
 
 def _transposed_by_kernel(kernels: Kernels, cell: Cell, options: Options, *args: Any) -> Dots:

@@ -10,7 +10,7 @@ import jax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from . import cpu, scan
+from . import accelerators, cpu, scan
 from .interface import Cell, Implementation, Unsupported
 from .options import Options
 
@@ -18,13 +18,22 @@ IMPLEMENTATIONS: dict[str, Implementation] = {
     "cpu": cpu.tuned(),
 }
 """What None and "scan" run, by platform as `jax.lax.platform_dependent` names it: whatever is
-fastest there by a record in `experiments/results`. Every other platform runs the plain scan."""
+fastest there by a record in `experiments/results`."""
+OTHERS = accelerators.SCAN
+"""What they run on every other platform."""
 
-KERNELS: dict[str, str] = {}
-"""What "pallas" runs, by platform: the module of this package whose `IMPLEMENTATION` it is.
 
-Imported where it is asked for, because Pallas takes longer to import than the rest of the library.
-"""
+def _imported(module: str) -> Implementation:
+    """Not before it is asked for: Pallas takes longer to import than the rest of the library."""
+    result: Implementation = import_module(f".{module}", __package__).IMPLEMENTATION
+    return result
+
+
+KERNELS: dict[str, Callable[[], Implementation]] = {
+    "cuda": partial(_imported, "gpu"),
+    "tpu": partial(_imported, "tpu"),
+}
+"""What "pallas" runs, by platform."""
 
 
 def run(
@@ -50,7 +59,7 @@ def run(
 
     def or_error(platform: str, *args: Any) -> tuple[Any, Any]:
         try:
-            return by(import_module(f".{KERNELS[platform]}", __package__).IMPLEMENTATION, *args)
+            return by(KERNELS[platform](), *args)
         except Unsupported as reason:
             return refused(f"the kernel for {platform} does not take {reason}", *args)
 
@@ -62,7 +71,7 @@ def run(
         default = partial(refused, "there is no kernel for this platform")
     else:
         branches = {name: partial(or_scan, each) for name, each in IMPLEMENTATIONS.items()}
-        default = partial(by, scan.SCAN)
+        default = partial(by, OTHERS)
     result: tuple[Any, Any] = jax.lax.platform_dependent(*args, default=default, **branches)
     return result
 
@@ -92,14 +101,17 @@ def of_models(
 
 @contextmanager
 def replaced(platform: str, implementation: Implementation) -> Iterator[None]:
-    """Runs another implementation on a platform meanwhile, to compare the two."""
-    given = IMPLEMENTATIONS[platform]
+    """Runs another implementation on a platform meanwhile, whichever is asked for."""
+    given, kernels = IMPLEMENTATIONS[platform], dict(KERNELS)
     try:
         IMPLEMENTATIONS[platform] = implementation
+        KERNELS[platform] = lambda: implementation
         jax.clear_caches()  # type: ignore[no-untyped-call]
         yield
     finally:
         IMPLEMENTATIONS[platform] = given
+        KERNELS.clear()
+        KERNELS.update(kernels)
         jax.clear_caches()  # type: ignore[no-untyped-call]
 
 

@@ -116,13 +116,11 @@ def _by_kernel(
     flat: Flat, linear: Sequence[bool], avals: Any, nonzero: Sequence[bool], *leaves: Any
 ) -> list[Any]:
     """As `_transposed`, by the kernel for it."""
-    assert flat.transposed is not None
     count = len(linear) - sum(linear)
     shapes = merged([None] * len(linear), linear, avals)
     args = merged(shapes, [not each for each in linear], leaves[:count])
     cotangents = merged([None] * len(nonzero), nonzero, leaves[count:])
-    given = *flat.static, *jax.tree.unflatten(flat.tree, args), cotangents
-    results = jax.tree.leaves(flat.transposed(*given))
+    results = jax.tree.leaves(flat.transpose(args, cotangents))
     return some(results, linear[len(linear) - len(results) :])
 
 
@@ -152,7 +150,9 @@ class _ClosedCall(Primitive):
 
 _recurrence: Any = _ClosedCall("closed_call")
 _recurrence.def_impl(_run)
-_recurrence.def_abstract_eval(lambda *_, call_jaxpr, **__: call_jaxpr.out_avals)
+_recurrence.def_effectful_abstract_eval(  # a kernel in its simulator may have effects
+    lambda *_, call_jaxpr, **__: (call_jaxpr.out_avals, call_jaxpr.effects)
+)
 ad.primitive_jvps[_recurrence] = _jvp
 ad.primitive_transposes[_recurrence] = _transpose
 batching.primitive_batchers[_recurrence] = _map
