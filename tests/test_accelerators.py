@@ -76,6 +76,22 @@ def test_loops_of_the_plain_scan_are_counted():
     assert backward > 4
 
 
+@pytest.mark.parametrize("chip", ["H100", "A100"])
+@pytest.mark.parametrize(("reset", "train", "forward"), [("after", 6, 3), ("before", 10, 4.5)])
+def test_launches_per_step_on_a_gpu(chip, reset, train, forward):
+    shape = WORKLOADS["rl"]
+    params, apply = ours(shape, reset)
+    xs, hs = (jax.ShapeDtypeStruct((*shape[:2], features), jnp.float32) for features in shape[2:])
+    values = compiled_for(chip, apply, params, xs)
+    assert values.launches.total <= forward * shape.steps
+    assert values.temporary_bytes <= 17e6  # input projections and the states of one iteration
+    gradient = jax.value_and_grad(loss_of(apply), argnums=(0, 1))
+    program = compiled_for(chip, gradient, params, xs, hs)
+    assert program.launches.total <= train * shape.steps
+    assert program.launches.outside <= 30
+    assert program.temporary_bytes <= {"H100": 46e6, "A100": 49e6}[chip]
+
+
 @pytest.mark.parametrize("implementation", ["scan", "pallas"])
 def test_products_of_the_gradient_have_the_precision_asked_for(implementation):
     """Also where it is asked for in the loss alone, outside of which JAX transposes."""
@@ -94,19 +110,3 @@ def test_products_of_the_gradient_have_the_precision_asked_for(implementation):
     products = re.findall(r"dot_general\[(.*?)\n *\]", str(traced.jaxpr), flags=re.S)
     assert products
     assert all("precision=(Precision.HIGHEST, Precision.HIGHEST)" in each for each in products)
-
-
-@pytest.mark.parametrize("chip", ["H100", "A100"])
-@pytest.mark.parametrize(("reset", "train", "forward"), [("after", 6, 3), ("before", 10, 4.5)])
-def test_launches_per_step_on_a_gpu(chip, reset, train, forward):
-    shape = WORKLOADS["rl"]
-    params, apply = ours(shape, reset)
-    xs, hs = (jax.ShapeDtypeStruct((*shape[:2], features), jnp.float32) for features in shape[2:])
-    values = compiled_for(chip, apply, params, xs)
-    assert values.launches.total <= forward * shape.steps
-    assert values.temporary_bytes <= 17e6  # input projections and the states of one iteration
-    gradient = jax.value_and_grad(loss_of(apply), argnums=(0, 1))
-    program = compiled_for(chip, gradient, params, xs, hs)
-    assert program.launches.total <= train * shape.steps
-    assert program.launches.outside <= 30
-    assert program.temporary_bytes <= {"H100": 46e6, "A100": 49e6}[chip]

@@ -7,6 +7,7 @@ from common import random_inputs, random_params
 
 import gru_jax
 from experiments.benchmark import chips, hlo
+from gru_jax.recurrence.accelerators import STEPS
 
 # Of every kind of line one: what is launched, what is not, and loops within loops.
 TEXT = """\
@@ -107,12 +108,12 @@ def test_launches_of_programs_that_are_known(chip):
 
 @pytest.mark.parametrize("chip", chips.CHIPS)
 def test_every_chip_is_compiled_for(chip):
-    params, (_, xs) = random_params(reset="after"), random_inputs()
+    params, (_, xs) = random_params(reset="after"), random_inputs(steps=2 * STEPS)
     program = compiled_for(
         chip, lambda params, xs: gru_jax.gru_unroll(params, None, xs), params, xs
     )
     (loop,) = program.launches.loops
-    assert loop.iterations == len(xs)
+    assert loop.iterations == 2
     assert program.temporary_bytes >= 0
 
 
@@ -131,7 +132,7 @@ def test_a_tpu_kernel_tells_its_memory():
     assert program.launches.total == 1
     (kernel,) = program.kernels
     # input and output, two buffers each
-    assert kernel == chips.Kernel("double", 2 * 2 * 64 * 128 * 4, None, None)
+    assert kernel == chips.Kernel("double", 2 * 2 * 64 * 128 * 4, None, None, None)
 
 
 def test_a_gpu_kernel_tells_registers_and_shared_memory():
@@ -151,9 +152,12 @@ def test_a_gpu_kernel_tells_registers_and_shared_memory():
     assert found.memory_bytes == 64 * 128 * 4
     assert 0 < found.registers <= 255
     assert found.spilled_bytes == 0
+    assert found.target == "sm_90a"
     # assembled once in a process, which the second program must not forget
     again = compiled_for("H100", lambda x: kernel(x) + 1, X)
     assert again.kernels == program.kernels
+    with pytest.raises(ValueError, match="double is for sm_90a: A100 cannot run it"):
+        compiled_for("A100", kernel, X)
 
 
 @pytest.mark.parametrize("chip", ["H100", "TPU v5e"])

@@ -17,10 +17,10 @@ pytestmark = pytest.mark.usefixtures("jax_defaults")
 N, T, B = 3, 5, 4
 
 
-def models(reset, hidden=7):
+def models(reset, hidden=7, steps=T):
     """Weights `[N, ...]`, first states `[N, B, H]` and inputs `[N, T, B, I]`."""
     params = [random_params(seed, reset=reset, hidden=hidden) for seed in range(N)]
-    inputs = [random_inputs(seed, hidden=hidden) for seed in range(N)]
+    inputs = [random_inputs(seed, hidden=hidden, steps=steps) for seed in range(N)]
     h0, xs = zip(*inputs, strict=True)
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *params), jnp.stack(h0), jnp.stack(xs)
 
@@ -187,7 +187,7 @@ def loops(program, platform, *arguments):
 
 def test_models_run_one_by_one_on_cpu_and_at_once_elsewhere():
     """One by one there is a loop over the models around each loop over time."""
-    arguments = models("after", hidden=128)
+    arguments = models("after", hidden=128, steps=16)  # no fewer than two iterations elsewhere
     run = partial(loss, gru_jax.gru_unroll)
     one = loops(jax.grad(run), "cuda", *jax.tree.map(lambda x: x[0], arguments))
     assert loops(gradient(run, 0, 0, 0), "cuda", *arguments) == one

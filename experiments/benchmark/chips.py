@@ -32,12 +32,14 @@ class Chip(NamedTuple):
     """A few of them, as XLA for TPU names them, or the file of a GPU's data sheet."""
     packages: str
     """What compiles for it."""
+    target: str | None = None
+    """A GPU's, for which its kernels are assembled."""
 
 
 _CUDA, _TPU = "jax-cuda12-plugin, jax-cuda12-pjrt and nvidia-cuda-nvcc-cu12", "libtpu"
 CHIPS = {
-    "H100": Chip("cuda", "h100.txtpb", _CUDA),
-    "A100": Chip("cuda", "a100.txtpb", _CUDA),
+    "H100": Chip("cuda", "h100.txtpb", _CUDA, "sm_90a"),
+    "A100": Chip("cuda", "a100.txtpb", _CUDA, "sm_80"),
     "TPU v4": Chip("tpu", "v4:2x2x1", _TPU),
     "TPU v5e": Chip("tpu", "v5e:2x2", _TPU),
     "TPU v5p": Chip("tpu", "v5p:2x2x1", _TPU),
@@ -59,11 +61,13 @@ class Kernel(NamedTuple):
 
     name: str
     memory_bytes: int
-    """Shared memory of a block on a GPU, VMEM on a TPU."""
+    """Shared memory of a block on a GPU; on a TPU VMEM, without operands that XLA keeps there."""
     registers: int | None
     """Of one thread."""
     spilled_bytes: int | None
     """What does not fit the registers, and is stored to memory."""
+    target: str | None
+    """The machine that it was assembled for, such as "sm_90a"."""
 
 
 class Program(NamedTuple):
@@ -91,6 +95,7 @@ def compile_for(chip: str, function: Callable[..., Any], *args: Any) -> Program:
 
     Raises:
       MissingCompilerError: the packages that compile for the chip are not there.
+      ValueError: a kernel of the function is one for another generation of GPUs.
     """
     platform, *_ = CHIPS[chip]
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), args)
@@ -103,12 +108,15 @@ def compile_for(chip: str, function: Callable[..., Any], *args: Any) -> Program:
         said = output()
     text = compiled.as_text()
     size = compiled.memory_analysis().temp_size_in_bytes
-    kernels = _kernels(text, said) if platform == "cuda" else _tpu_kernels(text)
-    return Program(text, launches(text), size, seconds, tuple(kernels))
+    kernels = tuple(_gpu_kernels(text, said) if platform == "cuda" else _tpu_kernels(text))
+    for kernel in kernels:
+        if kernel.target is not None and kernel.target != CHIPS[chip].target:
+            raise ValueError(f"kernel {kernel.name} is for {kernel.target}: {chip} cannot run it.")
+    return Program(text, launches(text), size, seconds, kernels)
 
 
 def _device(chip: str) -> Any:
-    platform, topology, packages = CHIPS[chip]
+    platform, topology, packages, _ = CHIPS[chip]
     sheet = Path(__file__).with_name(topology)
     try:
         if platform == "tpu":
@@ -182,14 +190,15 @@ _ASSEMBLED: dict[str, Kernel] = {}
 """GPU kernels by their hash: Mosaic assembles each once in a process."""
 
 
-def _kernels(text: str, said: str) -> Iterator[Kernel]:
+def _gpu_kernels(text: str, said: str) -> Iterator[Kernel]:
     """The Mosaic kernels of a GPU program, from what was printed when each was assembled."""
     verdict = re.compile(
-        r"Compiling entry function '(\w+)'.*?(\d+) bytes spill stores.*?Used (\d+) registers",
+        r"Compiling entry function '(\w+)' for '(\w+)'.*?(\d+) bytes spill stores.*?"
+        r"Used (\d+) registers",
         re.DOTALL,
     )
     found = {}
-    for entry, spilled, registers in verdict.findall(said):
+    for entry, target, spilled, registers in verdict.findall(said):
         name = entry.removesuffix("_kernel")
         # Its launch has the sizes of grid, cluster and block, then the bytes of shared memory:
         # JAX 0.10 calls the one function, 0.12 the other.
@@ -200,9 +209,8 @@ def _kernels(text: str, said: str) -> Iterator[Kernel]:
             re.DOTALL,
         )
         assert memory, f"the shared memory of {name}"
-        found[name] = Kernel(
-            name.removesuffix("_mosaic_gpu"), int(memory[1]), int(registers), int(spilled)
-        )
+        short = name.removesuffix("_mosaic_gpu")
+        found[name] = Kernel(short, int(memory[1]), int(registers), int(spilled), target)
     for line in text.splitlines():
         if 'custom_call_target="mosaic_gpu' in line:
             (key,) = re.findall(r'kernel_hash ?= ?"(.*?)", ?module', line)
@@ -219,4 +227,4 @@ def _tpu_kernels(text: str) -> Iterator[Kernel]:
             name = line.strip().removeprefix("ROOT ").partition(" =")[0].lstrip("%")
             (used,) = re.findall(r'"used_scoped_memory_configs":(\[.*?\])', line)
             sizes = re.findall(r'"memory_space":"1","offset":"\d+","size":"(\d+)"', used)
-            yield Kernel(name.partition(".")[0], sum(map(int, sizes)), None, None)
+            yield Kernel(name.partition(".")[0], sum(map(int, sizes)), None, None, None)

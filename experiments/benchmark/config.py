@@ -21,11 +21,13 @@ MODES: tuple[Mode, ...] = ("train", "forward")
 class Config:
     """What is timed."""
 
-    preset: Literal["default", "quick", "tuning", "models", "derivatives"] = "default"
+    preset: Literal["default", "quick", "tuning", "models", "derivatives", "accelerators"] = (
+        "default"
+    )
     """The defaults of everything else: "default" is the published benchmark, "quick" a glance."""
-    compare: Literal["libraries", "tuning", "models", "derivatives"] = "libraries"
+    compare: Literal["libraries", "tuning", "models", "derivatives", "accelerators"] = "libraries"
     """The libraries; ours without each item of its tuning for XLA on CPU; gradients mapped over
-    many models; or derivatives of all kinds."""
+    many models; derivatives of all kinds; or programs for GPUs and TPUs."""
     workloads: Annotated[tuple[Workload, ...], DISTINCT] = tuple(WORKLOADS)
     rounds: Annotated[int, Interval("[1, 10000]")] = 20
     """How often each implementation runs."""
@@ -42,4 +44,10 @@ PRESETS = {
     "tuning": Config(preset="tuning", compare="tuning", tables=False),
     "models": Config(preset="models", compare="models", tables=False),
     "derivatives": Config(preset="derivatives", compare="derivatives", tables=False),
+    "accelerators": Config(
+        preset="accelerators",
+        compare="accelerators",
+        workloads=("rl", "one", "big"),
+        tables=False,
+    ),
 }

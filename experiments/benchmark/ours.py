@@ -21,9 +21,10 @@ from experiments.benchmark.timing import (
     Ready,
     Shape,
     UnsupportedError,
-    compiled,
     draw,
     on_jax,
+    problem,
+    ready,
 )
 from experiments.harness.records import cores
 
@@ -34,6 +35,7 @@ def ours(
     save: Literal["gates", "states", "chunks"] = "gates",
     dtype: Any = jnp.float32,
     part: int = 1,
+    implementation: Literal["scan", "pallas"] | None = None,
 ) -> tuple[Any, Apply]:
     """`gru_unroll` with a batch axis; weights and inputs in `dtype`, the state in float32.
 
@@ -42,7 +44,8 @@ def ours(
     h0 = jnp.zeros((shape.batch, shape.hidden))
 
     def apply(params: gru_jax.GRUParams, xs: jax.Array) -> jax.Array:
-        return gru_jax.gru_unroll(params, h0, xs.astype(dtype), save=save)[part]
+        xs = xs.astype(dtype)
+        return gru_jax.gru_unroll(params, h0, xs, save=save, implementation=implementation)[part]
 
     return our_params(shape, reset, dtype), apply
 
@@ -109,18 +112,19 @@ def _serve(there: Connection, shape: Shape, mode: Mode) -> None:
         return jax.device_put(array, NamedSharding(mesh, spec))
 
     h0 = put(jnp.zeros((shape.batch, shape.hidden)), rows)
-    ready = compiled(
+    function, args = problem(
         lambda params, xs: unroll(params, h0, xs),
         put(our_params(shape), P()),
         put(draw(shape.steps, shape.batch, shape.inputs), columns),
         put(draw(shape.steps, shape.batch, shape.hidden), columns),
         mode,
     )
-    there.send((ready.compile_seconds, ready.temporary_bytes))
+    made = ready(function, *args)
+    there.send((made.compile_seconds, made.temporary_bytes))
     with suppress(EOFError):
         while True:
             there.recv()
-            ready.call()
+            made.call()
             there.send(None)
 
 

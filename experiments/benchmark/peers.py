@@ -6,9 +6,9 @@ host memory while it is. All reset after the product, as PyTorch, Flax and Equin
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -20,12 +20,14 @@ from experiments.benchmark.timing import (
     Apply,
     Implementation,
     Mode,
+    Problem,
     Ready,
     Shape,
     UnsupportedError,
-    compiled,
     draw,
-    on_jax,
+    problem,
+    ready,
+    time_major,
 )
 
 
@@ -91,7 +93,7 @@ def equinox(shape: Shape) -> tuple[Any, Apply]:
     return weights, apply
 
 
-def keras(shape: Shape, mode: Mode) -> Ready:
+def keras(shape: Shape, mode: Mode) -> Problem:
     """`keras.layers.GRU` on JAX, batch first."""
     os.environ.setdefault("KERAS_BACKEND", "jax")
     import keras
@@ -107,17 +109,19 @@ def keras(shape: Shape, mode: Mode) -> Ready:
         hs: jax.Array = layer.stateless_call(weights, rest, xs)[0]
         return hs
 
-    return compiled(apply, weights, xs, out_weights, mode)
+    return problem(apply, weights, xs, out_weights, mode)
 
 
-def pytorch(shape: Shape, mode: Mode) -> Ready:
-    """`torch.nn.GRU`, time first."""
+def pytorch(shape: Shape, mode: Mode, device: Literal["cpu", "cuda"] = "cpu") -> Ready:
+    """`torch.nn.GRU`, time first; on a GPU that is cuDNN's."""
     import torch
 
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UnsupportedError("this PyTorch has no GPU")
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    layer = torch.nn.GRU(shape.inputs, shape.hidden)
-    xs = torch.from_numpy(draw(shape.steps, shape.batch, shape.inputs))
-    out_weights = torch.from_numpy(draw(shape.steps, shape.batch, shape.hidden))
+    layer = torch.nn.GRU(shape.inputs, shape.hidden).to(device)
+    xs = torch.from_numpy(draw(shape.steps, shape.batch, shape.inputs)).to(device)
+    out_weights = torch.from_numpy(draw(shape.steps, shape.batch, shape.hidden)).to(device)
 
     def forward() -> object:
         with torch.inference_mode():
@@ -129,7 +133,15 @@ def pytorch(shape: Shape, mode: Mode) -> Ready:
         torch.sum(layer(inputs)[0] * out_weights).backward()
         return inputs.grad
 
-    return Ready(forward if mode == "forward" else train)
+    run = forward if mode == "forward" else train
+
+    def finished() -> object:
+        result = run()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        return result
+
+    return Ready(finished)
 
 
 def onnx_runtime(shape: Shape, mode: Mode) -> Ready:
@@ -195,13 +207,21 @@ def numpy_loop(shape: Shape, mode: Mode) -> Ready:
     return Ready(run)
 
 
-PEERS: Mapping[str, Implementation] = {
-    "plain scan": partial(on_jax, plain_scan),
-    "Flax linen": partial(on_jax, flax_linen),
-    "Flax nnx": partial(on_jax, flax_nnx),
-    "Haiku": partial(on_jax, haiku),
-    "Equinox": partial(on_jax, equinox),
+def _compiled(peer: Callable[[Shape, Mode], Problem], shape: Shape, mode: Mode) -> Ready:
+    function, args = peer(shape, mode)
+    return ready(function, *args)
+
+
+JAX_PEERS: Mapping[str, Callable[[Shape, Mode], Problem]] = {
+    "plain scan": partial(time_major, plain_scan),
+    "Flax linen": partial(time_major, flax_linen),
+    "Flax nnx": partial(time_major, flax_nnx),
+    "Haiku": partial(time_major, haiku),
+    "Equinox": partial(time_major, equinox),
     "Keras on JAX": keras,
+}
+PEERS: Mapping[str, Implementation] = {
+    **{name: partial(_compiled, peer) for name, peer in JAX_PEERS.items()},
     "PyTorch": pytorch,
     "onnxruntime": onnx_runtime,
     "NumPy": numpy_loop,

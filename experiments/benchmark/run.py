@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from experiments.benchmark import derivatives, models, studies
+from experiments.benchmark import accelerators, chip_report, derivatives, models, studies
 from experiments.benchmark.config import MODES, WORKLOADS, Config
 from experiments.benchmark.ours import OURS
 from experiments.benchmark.peers import PEERS
@@ -31,7 +31,10 @@ from experiments.benchmark.tuning import TUNING, markdown_tuning
 from experiments.harness.runs import begun
 from experiments.harness.settings import check
 
-PACKAGES = ("flax", "dm-haiku", "equinox", "keras", "torch", "onnxruntime", "numpy")
+PACKAGES = (
+    *("flax", "dm-haiku", "equinox", "keras", "torch", "onnxruntime", "numpy"),
+    *("jax-cuda12-plugin", "nvidia-cuda-nvcc-cu12", "libtpu"),
+)
 
 
 def main(config: Config) -> dict[str, Any]:
@@ -54,6 +57,8 @@ def main(config: Config) -> dict[str, Any]:
             plot(run.record.with_suffix(".png"), results)
         elif config.compare == "models":
             plot_models(run.record.with_suffix(".png"), results["curve"])
+        elif config.compare == "accelerators" and results["chips"]:
+            chip_report.plot(run.record.with_suffix(".png"), results["chips"])
         print(*summary(record).values(), sep="\n")
         run.conclude(f"{config.compare} timed")
     return results
@@ -82,6 +87,7 @@ MEASURES: Mapping[str, Callable[[Config], dict[str, Any]]] = {
     "tuning": time_workloads,
     "models": lambda config: models.measure(config.rounds),
     "derivatives": lambda config: derivatives.measure(config.rounds),
+    "accelerators": lambda config: accelerators.measure(config.workloads, config.rounds),
 }
 
 
@@ -94,6 +100,8 @@ def summary(record: Mapping[str, Any]) -> dict[str, str]:
         return {"models": models.markdown_models(results["workloads"])}
     if compare == "derivatives":
         return {"derivatives": derivatives.markdown_derivatives(results)}
+    if compare == "accelerators":
+        return chip_report.tables(results)
     tables = {"times": markdown(results["workloads"], [*OURS, *PEERS])}
     if record["settings"]["tables"]:
         tables["memory"] = markdown_memory(results["memory"])

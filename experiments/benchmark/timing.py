@@ -31,6 +31,13 @@ class Ready(NamedTuple):
     temporary_bytes: int | None = None
 
 
+class Problem(NamedTuple):
+    """What is compiled of an implementation."""
+
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+
+
 class Entry(NamedTuple):
     """One implementation's result on one workload."""
 
@@ -55,16 +62,16 @@ def draw(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).normal(size=shape).astype(np.float32)
 
 
-def compiled(
+def problem(
     apply: Apply, weights: Any, xs: jax.Array, out_weights: jax.Array, mode: Mode
-) -> Ready:
-    """Compiles the forward pass, or the gradient with respect to the weights and the inputs."""
+) -> Problem:
+    """The forward pass, or the gradient with respect to the weights and the inputs."""
 
     def forward(weights: Any, xs: jax.Array, out_weights: jax.Array) -> jax.Array:
         return apply(weights, xs)
 
     function = forward if mode == "forward" else jax.value_and_grad(loss_of(apply), argnums=(0, 1))
-    return ready(function, weights, xs, out_weights)
+    return Problem(function, (weights, xs, out_weights))
 
 
 def loss_of(apply: Apply) -> Callable[[Any, jax.Array, jax.Array], jax.Array]:
@@ -86,12 +93,18 @@ def temporary_bytes(program: Any) -> int:
     return size
 
 
-def on_jax(make: Callable[[Shape], tuple[Any, Apply]], shape: Shape, mode: Mode) -> Ready:
-    """A time-major implementation on one device."""
+def time_major(make: Callable[[Shape], tuple[Any, Apply]], shape: Shape, mode: Mode) -> Problem:
+    """What is compiled of a time-major implementation."""
     weights, apply = make(shape)
     xs = jnp.asarray(draw(shape.steps, shape.batch, shape.inputs))
     out_weights = jnp.asarray(draw(shape.steps, shape.batch, shape.hidden))
-    return compiled(apply, weights, xs, out_weights, mode)
+    return problem(apply, weights, xs, out_weights, mode)
+
+
+def on_jax(make: Callable[[Shape], tuple[Any, Apply]], shape: Shape, mode: Mode) -> Ready:
+    """A time-major implementation on one device."""
+    function, args = time_major(make, shape, mode)
+    return ready(function, *args)
 
 
 def pin_to_cores(cores: int) -> None:

@@ -1,6 +1,6 @@
 """The scan for XLA on GPUs and TPUs, whose loops take their time from the number of operations.
 
-Each is a kernel that is launched, however little it computes. What both items gain is counted by
+Each is a kernel that is launched, however little it computes. How many there are is counted by
 `python -m experiments.benchmark --preset accelerators`, in programs that were compiled, not run.
 """
 
@@ -17,8 +17,7 @@ from .._checks import is_symbolic
 from .._ops import product
 from . import scan
 from .chunks import chunk_length
-from .interface import Cell, Implementation, PerGate
-from .options import Options
+from .interface import Implementation, PerGate
 
 STEPS = 8
 """Steps per iteration, or more if `unroll` asks for them. The counter of the loop and the copies
@@ -37,18 +36,18 @@ def _slotted(x: jax.Array, w: PerGate, dtype: DTypeLike) -> PerGate:
 PRODUCTS = scan.PRODUCTS._replace(slots=_slots, slotted=_slotted)
 
 
-def _run(
-    recurrence: Callable[..., scan.Stretch],
-    cell: Cell,
-    options: Options,
-    *args: Any,
-) -> tuple[Any, Any]:
-    weights, carry, steps = args
-    length = jax.tree.leaves(steps)[0].shape[0]
-    if not is_symbolic(length):
-        unroll = max(options.unroll, chunk_length(length, STEPS))
-        options = replace(options, unroll=unroll)
-    return recurrence(PRODUCTS, cell, options, weights)(carry, steps)
+def implementation(steps: int = STEPS) -> Implementation:
+    """The scan with at least so many steps per iteration."""
+
+    def run(recurrence: Callable[..., scan.Stretch], *args: Any) -> tuple[Any, Any]:
+        cell, options, weights, carry, inputs = args
+        length = jax.tree.leaves(inputs)[0].shape[0]
+        if not is_symbolic(length):
+            unroll = max(options.unroll, chunk_length(length, steps))
+            options = replace(options, unroll=unroll)
+        return recurrence(PRODUCTS, cell, options, weights)(carry, inputs)
+
+    return Implementation(partial(run, scan.states), partial(run, scan.tangents))
 
 
-SCAN = Implementation(partial(_run, scan.states), partial(_run, scan.tangents))
+SCAN = implementation()
