@@ -1,6 +1,6 @@
 """What is particular to the kernels for NVIDIA GPUs: warpgroups, tiles and dtypes.
 
-`test_kernels.py` and the contract run over them, too; `test_gpu_programs.py` compiles them.
+`test_kernels.py` and the contract run over them, too; `test_gpu_compiled.py` compiles them.
 """
 
 from unittest import mock

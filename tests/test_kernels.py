@@ -238,7 +238,11 @@ def test_a_tpu_with_more_memory_takes_more_weights():
     assert "tpu_custom_call" in program
 
 
-def test_rows_over_devices_within_shard_map():
+@pytest.mark.parametrize(
+    ("platform", "kernel"),
+    [("tpu", "tpu_custom_call"), pytest.param("cuda", "mosaic_gpu", marks=gpu_simulator.needs_jax)],
+)
+def test_rows_over_devices_within_shard_map(platform, kernel):
     mesh = AbstractMesh((2,), ("rows",), axis_types=(AxisType.Auto,))
 
     def of_device(params, h0, xs, mask):
@@ -248,8 +252,8 @@ def test_rows_over_devices_within_shard_map():
     run = jax.shard_map(of_device, mesh=mesh, in_specs=specs, out_specs=(P("rows"), specs[2]))
     gradient = jax.jit(jax.grad(lambda *args: weighted_sum(run(*args)), argnums=(0, 1, 2)))
     arguments = *problem("after", rows=4), *flags("mask", rows=4).values()
-    program = gradient.trace(*arguments).lower(lowering_platforms=("tpu",)).as_text()
-    assert program.count("custom_call @tpu_custom_call") == 2
+    program = gradient.trace(*arguments).lower(lowering_platforms=(platform,)).as_text()
+    assert program.count(f"custom_call @{kernel}") == 2
 
 
 def test_the_scan_can_be_asked_for():

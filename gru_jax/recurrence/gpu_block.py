@@ -20,6 +20,8 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 from jax.typing import DTypeLike
 
+from .._state import vary_like
+
 UNITS = 64
 """The units of a warpgroup: what `wgmma` takes on its left."""
 ROWS = 8
@@ -48,7 +50,8 @@ class Block(NamedTuple):
         """The share of an array [..., B, H], or [..., B, gates · H]; None of None."""
         if ref is None:
             return None
-        return _load(self._share(ref, index, gate).T, _LAYOUT).astype(jnp.float32)
+        # Times one, because in a `shard_map` what is read has another type than what is computed.
+        return _load(self._share(ref, index, gate).T, _LAYOUT).astype(jnp.float32) * 1
 
     def store(self, ref: Any, value: jax.Array, *index: Any) -> None:
         """Writes the share of an array [..., B, H]."""
@@ -224,8 +227,11 @@ def launch(
         num_threads=warpgroups,
         thread_name="warpgroup",
         kernel_name=body.__name__,
+        # Those around every store, none of which is needed: a warpgroup reads nothing that it has
+        # written but by `wgmma`, which `publish` and `wait` order.
+        compiler_params=plgpu.CompilerParams(unsafe_no_auto_barriers=True),
     )
-    return jax.tree.unflatten(out_tree, kernel(*leaves))
+    return vary_like(jax.tree.unflatten(out_tree, kernel(*leaves)), leaves)
 
 
 def like(x: jax.Array, *leading: int) -> Any:

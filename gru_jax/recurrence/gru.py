@@ -271,9 +271,10 @@ def gru_unroll(
         None: what is fastest by a recorded measurement; today "scan" everywhere.
         "scan": a loop that XLA compiles, tuned for the platform.
         "pallas": one kernel with the loop inside it, and one for backpropagation; on TPU, and on
-        NVIDIA GPUs from Hopper on. Forward mode and derivatives of higher order run by a scan;
-        under `jax.vmap` over weights one model runs after the other; of arrays on several devices
-        JAX refuses kernels outside `jax.shard_map`. Compiled and simulated, not run on a device.
+        NVIDIA GPUs of the Hopper generation. Forward mode and derivatives of higher order run by
+        a scan; under `jax.vmap` over weights one model runs after the other; of arrays on several
+        devices JAX refuses kernels outside `jax.shard_map`. Compiled and simulated, not run on a
+        device.
 
     Returns:
       `(h_last, hs)`: the state after the last unmasked step in the direction of the scan

@@ -7,20 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from test_chips import compiled_for
 from test_kernels import flags, problem
 
 import gru_jax
-from experiments.benchmark import chips
 from gru_jax.recurrence import gpu_block
 
 RESETS = pytest.mark.parametrize("reset", ["before", "after"])
-
-
-def compiled(function, *arguments):
-    try:
-        return chips.compile_for("H100", function, *arguments)
-    except chips.MissingCompilerError as reason:
-        pytest.skip(str(reason))
 
 
 def training_step(params, h0, xs, **keywords):
@@ -37,7 +30,10 @@ def test_launches_and_memory(reset):
     """Of the benchmark's workload rl, of which the scan launches more than a thousand kernels."""
     arguments = problem(reset, steps=128, rows=64, inputs=64, hidden=128)
     run = partial(gru_jax.gru_unroll, implementation="pallas")
-    forward, training = compiled(run, *arguments), compiled(training_step, *arguments)
+    forward, training = (
+        compiled_for("H100", run, *arguments),
+        compiled_for("H100", training_step, *arguments),
+    )
     assert forward.launches.total <= 8
     assert training.launches.total <= 40
     assert not training.launches.loops
@@ -56,7 +52,7 @@ def test_no_register_is_spilled(reset, rows, hidden, dtype):
     keywords = flags("unit_mask", "resets", "state_scale", **sizes)
     arguments = problem(reset, **sizes, dtype=dtype)
     step = partial(training_step, **keywords, reset_state=jnp.ones(hidden))
-    program = compiled(step, *arguments)
+    program = compiled_for("H100", step, *arguments)
     for kernel in program.kernels:
         assert kernel.spilled_bytes == 0
         assert kernel.registers <= 255
