@@ -122,8 +122,9 @@ def test_the_loss_is_the_likelihood_of_each_frame_after_those_before(cell):
 @pytest.mark.parametrize("rate", ["input_dropout", "output_dropout", "weight_dropout"])
 def test_dropout_needs_the_key(rate):
     model, batch = small_model(), padded(random_rolls([5, 9]), 9)
-    plain = models.loss_of(Config(output_dropout=0), "gru", model, batch)
-    config = dataclasses.replace(Config(output_dropout=0), **{rate: 0.5})
+    none = Config(input_dropout=0, output_dropout=0, weight_dropout=0)
+    plain = models.loss_of(none, "gru", model, batch)
+    config = dataclasses.replace(none, **{rate: 0.5})
     assert_close(models.loss_of(config, "gru", model, batch), plain)
     key = jax.random.key(0)
     assert abs(models.loss_of(config, "gru", model, batch, key) - plain) > 1e-3
@@ -146,13 +147,13 @@ def test_baselines_are_those_counted_by_hand():
     np.testing.assert_allclose(found["frame before"], expected)
 
 
-@pytest.mark.parametrize("beat", [1, 2])
-def test_a_roll_is_the_same_after_writing_and_reading(tmp_path, beat):
+@pytest.mark.parametrize(("name", "beat"), [("jsb", 1), ("nottingham", 2)])
+def test_a_roll_is_the_same_after_writing_and_reading(tmp_path, name, beat):
     roll = (np.random.default_rng(beat).random((30, 88)) < 0.3).astype(np.uint8)
     roll[5] = 0  # a rest
     roll[[0, -1], 3] = 1  # a file begins with its first note and ends with its last
-    write_midi(tmp_path / "a.mid", roll, beat)
-    np.testing.assert_array_equal(read_midi(tmp_path / "a.mid", beat), roll)
+    write_midi(tmp_path / "a.mid", roll, CORPORA[name])
+    np.testing.assert_array_equal(read_midi(tmp_path / "a.mid", CORPORA[name]), roll)
     seconds = 30 / beat * 60 / 90
     np.testing.assert_allclose(mido.MidiFile(tmp_path / "a.mid").length, seconds, rtol=1e-3)
 
@@ -164,8 +165,8 @@ def test_any_midi_file_is_read_in_beats(tmp_path):
     second = [on(note=48, time=192), off(note=48, time=96), on(note=36, channel=9)]
     tracks = [mido.MidiTrack(first), mido.MidiTrack(second)]
     mido.MidiFile(tracks=tracks, ticks_per_beat=96).save(tmp_path / "a.mid")
-    assert notes_of(read_midi(tmp_path / "a.mid", 1)) == [[39], [27, 39], [41]]
-    assert len(read_midi(tmp_path / "a.mid", 2)) == 5
+    assert notes_of(read_midi(tmp_path / "a.mid", CORPORA["jsb"])) == [[51], [39, 51], [53]]
+    assert len(read_midi(tmp_path / "a.mid", CORPORA["nottingham"])) == 5
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no MIDI", b"MThd"])
@@ -174,13 +175,13 @@ def test_what_is_no_midi_file_is_refused(tmp_path, content):
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(SettingError, match=r"--prompt is .*a\.mid', which is no MIDI file"):
-        read_midi(path, 1)
+        read_midi(path, CORPORA["jsb"])
 
 
 def test_a_midi_file_without_notes_is_refused(tmp_path):
     mido.MidiFile(tracks=[mido.MidiTrack()]).save(tmp_path / "a.mid")
     with pytest.raises(SettingError, match="this file has no note"):
-        read_midi(tmp_path / "a.mid", 1)
+        read_midi(tmp_path / "a.mid", CORPORA["jsb"])
 
 
 @pytest.mark.parametrize("opening", [1, 4])

@@ -36,15 +36,15 @@ class Config:
     cells: Annotated[tuple[Name, ...], DISTINCT] = ("rnn", "lstm", "gru")
     hidden_size: Size = 46
     """Of the GRU; the others get the size with the nearest number of parameters."""
-    input_dropout: Rate = 0.0
+    input_dropout: Rate = 0.1
     """Rate on the notes that the cell reads."""
-    output_dropout: Rate = 0.2
+    output_dropout: Rate = 0.1
     """Rate on the states that the head reads."""
-    weight_dropout: Rate = 0.0
+    weight_dropout: Rate = 0.1
     """Rate on the recurrent weights (Merity et al. 2018, "weight-dropped")."""
     batch_size: BatchSize = 16
     """Pieces in an update."""
-    steps: Steps = 1000
+    steps: Steps = 800
     learning_rate: LearningRate = 5e-3
     evaluate_every: EvaluateEvery = 100
     seeds: Seeds = 3
@@ -66,5 +66,14 @@ class Config:
 
 PRESETS = {
     "default": Config(),
-    "full": Config(preset="full", datasets=("jsb", "nottingham")),
+    "full": Config(
+        preset="full",
+        datasets=("jsb", "nottingham"),
+        hidden_size=200,
+        input_dropout=0.2,
+        output_dropout=0.4,
+        weight_dropout=0.3,
+        steps=1500,
+        learning_rate=3e-3,
+    ),
 }

@@ -55,9 +55,8 @@ def continue_pieces(
         return {}
     pieces: dict[str, Continued] = {}
     for name, model in models.items():
-        beat = CORPORA[name].frames_per_beat
         if config.prompt is not None:
-            opening, title = read_midi(config.prompt, beat), config.prompt.name
+            opening, title = read_midi(config.prompt, CORPORA[name]), config.prompt.name
         else:
             opening, title = roll_of(openings[name][config.piece]), f"piece {config.piece}"
         opening = opening[: config.opening]
@@ -69,7 +68,7 @@ def continue_pieces(
     whole = {name: np.concatenate(piece[1:]) for name, piece in pieces.items()}
     for name, roll in whole.items():
         path = stem.with_name(f"{stem.name}.{name}.mid")
-        write_midi(path, roll, CORPORA[name].frames_per_beat)
+        write_midi(path, roll, CORPORA[name])
         print(f"{name}, continued: {path}")
     plot_rolls(stem.with_name(f"{stem.name}.rolls.png"), pieces)
     return {name: notes_of(roll) for name, roll in whole.items()}

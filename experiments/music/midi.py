@@ -6,17 +6,17 @@ import numpy as np
 
 from experiments.harness.files import replacing
 from experiments.harness.settings import SettingError
-from experiments.music.data import LOWEST, NOTES
+from experiments.music.data import NOTES, Corpus
 
 BEATS_PER_MINUTE = 90
 _TICKS = 480  # in a beat; mido's default
 
 
-def write_midi(path: Path, roll: np.ndarray, frames_per_beat: int) -> None:
-    """Writes a piano roll `[T, 88]` to a MIDI file; a note sounds on from frame to frame."""
+def write_midi(path: Path, roll: np.ndarray, corpus: Corpus) -> None:
+    """Writes a roll `[T, 88]` of a data set to a MIDI file; a note sounds on while it can."""
     import mido
 
-    frame = _TICKS // frames_per_beat
+    frame = _TICKS // corpus.frames_per_beat
     tempo = mido.bpm2tempo(BEATS_PER_MINUTE)
     track = mido.MidiTrack([mido.MetaMessage("set_tempo", tempo=tempo)])
     silence = np.zeros((1, NOTES), np.int8)
@@ -27,16 +27,16 @@ def write_midi(path: Path, roll: np.ndarray, frames_per_beat: int) -> None:
         for kind, direction in (("note_off", -1), ("note_on", 1)):
             for note in np.flatnonzero(change == direction):
                 pause = (t - last) * frame
-                track.append(mido.Message(kind, note=LOWEST + int(note), time=pause))
+                track.append(mido.Message(kind, note=corpus.lowest + int(note), time=pause))
                 last = t
     with replacing(path) as temporary:
         mido.MidiFile(tracks=[track], ticks_per_beat=_TICKS).save(temporary)
 
 
-def read_midi(path: Path, frames_per_beat: int) -> np.ndarray:
-    """Reads a MIDI file as a piano roll `[T, 88]`, from its first note to its last.
+def read_midi(path: Path, corpus: Corpus) -> np.ndarray:
+    """Reads a MIDI file as a roll `[T, 88]` of a data set, from its first note to its last.
 
-    Percussion, and notes that no piano has, are left out.
+    Percussion, and notes that the data set has not, are left out.
 
     Raises:
       SettingError: it cannot be read, or has no note.
@@ -58,14 +58,14 @@ def read_midi(path: Path, frames_per_beat: int) -> np.ndarray:
         now += message.time
         if message.type not in ("note_on", "note_off") or message.channel == 9:  # percussion
             continue
-        place = message.channel, message.note - LOWEST
+        place = message.channel, message.note - corpus.lowest
         if place in begun:
             notes.append((place[1], begun.pop(place), now))
         if message.type == "note_on" and message.velocity and 0 <= place[1] < NOTES:
             begun[place] = now
     if not notes:
         raise SettingError(f"--prompt is {str(path)!r}, but this file has no note.")
-    frame = ticks / frames_per_beat
+    frame = ticks / corpus.frames_per_beat
     places = [
         (note, round(a / frame), max(round(b / frame), round(a / frame) + 1))
         for note, a, b in notes

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from experiments.harness.figures import saved_figure
-from experiments.music.data import CORPORA, LOWEST
+from experiments.music.data import CORPORA
 
 COLOURS = {"rnn": "C3", "lstm": "C0", "gru": "k"}
 LEVELS = {"GRU (Chung et al. 2014)": "-", "TCN": "--"}
@@ -48,7 +48,7 @@ def plot_rolls(path: Path, pieces: Mapping[str, Continued]) -> None:
     with saved_figure(path, 11, 3.6 * len(pieces)) as figure:
         column = figure.subplots(len(pieces), 1, squeeze=False)[:, 0]
         for axes, (name, piece) in zip(column, pieces.items(), strict=True):
-            beat = CORPORA[name].frames_per_beat
+            beat, lowest = CORPORA[name].frames_per_beat, CORPORA[name].lowest
             given = len(piece.opening)
             for roll, start, colour in (
                 (piece.opening, 0, "0.45"),
@@ -56,11 +56,11 @@ def plot_rolls(path: Path, pieces: Mapping[str, Continued]) -> None:
             ):
                 frames, notes = np.nonzero(roll)
                 left = (frames + start) / beat
-                axes.barh(notes + LOWEST, 1 / beat, left=left, height=0.9, color=colour)
+                axes.barh(notes + lowest, 1 / beat, left=left, height=0.9, color=colour)
             axes.axvline(given / beat, color="C3", linewidth=1)
             octaves = range(24, 109, 12)
             axes.set_yticks(octaves, [f"C{octave // 12 - 1}" for octave in octaves])
-            sounding = np.nonzero(np.concatenate([piece.opening, piece.written]))[1] + LOWEST
+            sounding = np.nonzero(np.concatenate([piece.opening, piece.written]))[1] + lowest
             low, high = (sounding.min(), sounding.max()) if len(sounding) else (60, 72)
             axes.set(xlim=(0, (given + len(piece.written)) / beat), ylim=(low - 2, high + 2))
             axes.set(title=piece.title, xlabel="beats")

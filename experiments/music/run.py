@@ -94,7 +94,8 @@ def main(config: Config) -> Result | dict[str, Notes]:
         return use(config)
     with begun(config, lambda: data.files(config.datasets)) as run:
         if config.prompt is not None:
-            read_midi(config.prompt, 1)  # refused now, not after the training
+            for name in config.datasets:
+                read_midi(config.prompt, data.CORPORA[name])  # refused now, not after the training
         datasets: dict[str, Any] = {}
         models: dict[str, Model] = {}
         openings: dict[str, list[Notes]] = {}
