@@ -178,6 +178,14 @@ def test_what_is_no_midi_file_is_refused(tmp_path, content):
         read_midi(path, CORPORA["jsb"])
 
 
+def test_a_midi_file_in_seconds_is_refused(tmp_path):
+    """Its division is negative: 25 frames in a second, 40 ticks in each."""
+    header = b"MThd" + (6).to_bytes(4) + bytes([0, 0, 0, 1, 256 - 25, 40])
+    (tmp_path / "a.mid").write_bytes(header + b"MTrk" + (4).to_bytes(4) + b"\x00\xff\x2f\x00")
+    with pytest.raises(SettingError, match="its time is not counted in beats"):
+        read_midi(tmp_path / "a.mid", CORPORA["jsb"])
+
+
 def test_a_midi_file_without_notes_is_refused(tmp_path):
     mido.MidiFile(tracks=[mido.MidiTrack()]).save(tmp_path / "a.mid")
     with pytest.raises(SettingError, match="this file has no note"):

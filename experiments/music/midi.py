@@ -45,8 +45,9 @@ def read_midi(path: Path, corpus: Corpus) -> np.ndarray:
 
     try:
         file = mido.MidiFile(path)
-        ticks = file.ticks_per_beat
         messages = list(mido.merge_tracks(file.tracks))
+        if file.ticks_per_beat < 1:
+            raise ValueError("its time is not counted in beats")
     except Exception as error:  # whatever a damaged file leads to
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise SettingError(
@@ -65,7 +66,7 @@ def read_midi(path: Path, corpus: Corpus) -> np.ndarray:
             begun[place] = now
     if not notes:
         raise SettingError(f"--prompt is {str(path)!r}, but this file has no note.")
-    frame = ticks / corpus.frames_per_beat
+    frame = file.ticks_per_beat / corpus.frames_per_beat
     places = [
         (note, round(a / frame), max(round(b / frame), round(a / frame) + 1))
         for note, a, b in notes

@@ -27,16 +27,17 @@ def plot(path: Path, datasets: Mapping[str, Any]) -> None:
     with saved_figure(path, 6.5 * len(datasets), 4.2) as figure:
         row = figure.subplots(1, len(datasets), squeeze=False)[0]
         for axes, (name, found) in zip(row, datasets.items(), strict=True):
+            best = min(found["published"].values())
             for cell, run in found["cells"].items():
                 steps = [entry["step"] for entry in run["history"]]
                 curves = np.array([entry["validation_loss"] for entry in run["history"]], float)
+                best = min(best, np.nanmin(curves))
                 label = f"{cell}, {run['hidden_size']} units"
                 axes.plot(steps, curves.mean(axis=1), color=COLOURS[cell], label=label)
                 axes.plot(steps, curves, color=COLOURS[cell], alpha=0.25, linewidth=0.8)
             for label, style in LEVELS.items():
                 level = found["published"][label]
                 axes.axhline(level, color="grey", linestyle=style, label=f"{label}, test: {level}")
-            best = min(min(found["published"].values()), np.nanmin(curves))
             axes.set(ylim=(best - 0.1, best + 1.4), xlabel="updates")
             axes.set(title=name, ylabel="validation, nats per frame")
             axes.grid(alpha=0.3)
