@@ -192,28 +192,35 @@ def test_a_midi_file_without_notes_is_refused(tmp_path):
         read_midi(tmp_path / "a.mid", CORPORA["jsb"])
 
 
-@pytest.mark.parametrize("opening", [1, 4])
-def test_a_continuation_without_chance_is_what_is_probable(opening):
-    """With temperature 0 every frame has the notes with positive logits after those before it."""
+@pytest.mark.parametrize(("opening", "voices"), [(1, 0), (4, 0), (4, 3)])
+def test_a_continuation_without_chance_is_what_is_probable(opening, voices):
+    """Every frame has the notes with positive, or with the largest, logits after those before."""
     model, (roll,) = small_model(), random_rolls([opening])
-    frames = np.asarray(models.continued(jax.random.key(0), model, roll, 6, 0.0), np.uint8)
+    key, options = jax.random.key(0), {"voices": voices, "temperature": 0}
+    frames = np.asarray(models.continued(key, model, roll, 6, **options), np.uint8)
     whole = np.concatenate([roll, frames])
     _, hs = gru_jax.gru_unroll(model.cell, None, jnp.asarray(whole[:-1], jnp.float32))
-    logits = gru_jax.readout(model.head, hs)[opening - 1 :]
-    np.testing.assert_array_equal(frames, logits > 0)
+    logits = np.asarray(gru_jax.readout(model.head, hs)[opening - 1 :])
+    least = np.sort(logits, axis=1)[:, -voices, None] if voices else 0
+    np.testing.assert_array_equal(frames, logits >= least)
     assert 0 < frames.mean() < 1
 
 
-def test_a_continuation_is_drawn_from_the_probabilities():
-    """The first frame, many times over; more boldly with a higher temperature."""
+@pytest.mark.parametrize(("voices", "temperature"), [(0, 1.0), (0, 3.0), (1, 3.0), (2, 0.5)])
+def test_a_continuation_is_drawn_by_the_odds(voices, temperature):
+    """The first frame, many times over."""
     model, (roll,) = small_model(), random_rolls([4])
     h, _ = gru_jax.gru_unroll(model.cell, None, jnp.asarray(roll, jnp.float32))
-    logits = gru_jax.readout(model.head, h)
-    keys = jax.random.split(jax.random.key(1), 4000)
-    for temperature in (1.0, 3.0):
-        draw = jax.vmap(lambda key, t=temperature: models.continued(key, model, roll, 1, t)[0])
-        found = draw(keys).mean(axis=0)
-        assert_close(found, jax.nn.sigmoid(logits / temperature), atol=0.04)
+    logits = np.asarray(gru_jax.readout(model.head, h), np.float64) / temperature
+    options = {"voices": voices, "temperature": temperature}
+    draw = jax.vmap(lambda key: models.continued(key, model, roll, 1, **options)[0])
+    frames = draw(jax.random.split(jax.random.key(1), 4000))
+    first = np.exp(logits) / np.exp(logits).sum()
+    second = [np.sum(np.delete(first / (1 - first), i)) * p for i, p in enumerate(first)]
+    expected = (1 / (1 + np.exp(-logits)), first, first + second)[voices]
+    assert_close(frames.mean(axis=0), expected, atol=0.04)
+    if voices:
+        np.testing.assert_array_equal(frames.sum(axis=1), voices)
 
 
 def test_a_run_learns_records_resumes_and_is_used_again(tmp_path, monkeypatch):
@@ -244,6 +251,7 @@ def test_a_run_learns_records_resumes_and_is_used_again(tmp_path, monkeypatch):
     roll = roll_of(result.continued["jsb"])
     assert len(roll) == 12
     np.testing.assert_array_equal(roll[:5], parts.test[2][:5])
+    np.testing.assert_array_equal(roll[5:].sum(axis=1), config.voices)
     midi, used = tmp_path / "music-default.jsb.mid", Run(output=tmp_path / "used")
     for figure in ("music-default.png", "music-default.rolls.png"):
         assert (tmp_path / figure).stat().st_size > 10_000

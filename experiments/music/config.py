@@ -57,8 +57,10 @@ class Config:
     """Frames of it that are given: a chorale has one in a beat, a tune two."""
     length: Annotated[int, Interval("[1, 10000]"), USAGE] = 48
     """Frames that the model writes."""
-    temperature: Annotated[float, Interval("[0, 1000]"), USAGE] = 1.0
-    """0 takes the notes with probability above 1/2, 1 draws from the model's distribution."""
+    voices: Annotated[int, Interval("[0, 88]"), USAGE] = 4
+    """Notes in each of these frames; with 0 every note is drawn by itself."""
+    temperature: Annotated[float, Interval("[0, 1000]"), USAGE] = 0.8
+    """0 takes the most probable notes, 1 draws them by the model's own odds."""
     sample_seed: Annotated[int, Interval("[0, 4294967295]"), USAGE] = 0
     """Another one draws another continuation."""
     run: RunOptions = field(default_factory=Run)

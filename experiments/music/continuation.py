@@ -61,7 +61,14 @@ def continue_pieces(
             opening, title = roll_of(openings[name][config.piece]), f"piece {config.piece}"
         opening = opening[: config.opening]
         key = jax.random.key(config.sample_seed)
-        frames = continued(key, model, opening, config.length, config.temperature)
+        frames = continued(
+            key,
+            model,
+            opening,
+            config.length,
+            voices=config.voices,
+            temperature=config.temperature,
+        )
         pieces[name] = Continued(
             f"{name}: {title}, continued by a GRU", opening, np.asarray(frames, np.uint8)
         )

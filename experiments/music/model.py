@@ -74,23 +74,42 @@ def evaluate(config: Config, cell: str, model: Model, blocks: Sequence[Batch]) -
 
 
 def continued(
-    key: jax.Array, model: Model, opening: np.ndarray, length: int, temperature: float
+    key: jax.Array,
+    model: Model,
+    opening: np.ndarray,
+    length: int,
+    *,
+    voices: int,
+    temperature: float,
 ) -> jax.Array:
-    """`length` frames that a GRU goes on with after an opening `[P, 88]`, each drawn note by note.
+    """`length` frames that a GRU goes on with after an opening `[P, 88]`.
 
-    Each frame is drawn from the probabilities that `generate_step` returns, and read next. With
-    temperature 0 a note is in it if it is more probable than not.
+    Each frame is drawn from what `generate_step` returns, and read next.
+
+    Args:
+      key: the key is consumed.
+      model: of a GRU.
+      opening: at least one frame.
+      length: a number of frames.
+      voices: how many notes are drawn for a frame, one after the other, in proportion to their
+        odds; with 0 every note is drawn by itself, with its probability.
+      temperature: divides the logits. With 0 the most probable notes are taken; without voices,
+        those that are more probable than not.
     """
 
-    def sharpened(logits: jax.Array) -> jax.Array:
-        if temperature == 0:
-            return jnp.asarray(logits > 0, logits.dtype)
-        return jax.nn.sigmoid(logits / temperature)
+    def draw(key: jax.Array, logits: jax.Array) -> jax.Array:
+        if temperature > 0:
+            logits = logits / temperature
+            # logistic noise draws each note by itself, Gumbel noise one note before the other
+            noise = jax.random.gumbel if voices else jax.random.logistic
+            logits = logits + noise(key, logits.shape)
+        least = jax.lax.top_k(logits, voices)[0][-1] if voices else 0.0
+        return jnp.asarray(logits >= least, logits.dtype)
 
     def step(carry: tuple[jax.Array, jax.Array], key: jax.Array) -> Any:
         h, x = carry
-        h, probabilities = gru_jax.generate_step(model.cell, model.head, h, x, activation=sharpened)
-        x = jax.random.bernoulli(key, probabilities).astype(x.dtype)
+        h, logits = gru_jax.generate_step(model.cell, model.head, h, x, activation=lambda y: y)
+        x = draw(key, logits)
         return (h, x), x
 
     xs = jnp.asarray(opening, jnp.float32)
