@@ -29,7 +29,7 @@ LONGEST_OPENING = 64
 class Config:
     """Cells of equal size that predict the next frame of a piano roll."""
 
-    preset: Literal["default", "full"] = "default"
+    preset: Literal["default", "full", "tunes"] = "default"
     """Where the other settings' defaults come from."""
     datasets: Annotated[tuple[Dataset, ...], DISTINCT] = ("jsb",)
     """Bach's chorales, or British and American folk tunes."""
@@ -70,12 +70,19 @@ PRESETS = {
     "default": Config(),
     "full": Config(
         preset="full",
-        datasets=("jsb", "nottingham"),
         hidden_size=200,
         input_dropout=0.2,
         output_dropout=0.4,
         weight_dropout=0.3,
         steps=1500,
         learning_rate=3e-3,
+    ),
+    "tunes": Config(
+        preset="tunes",
+        datasets=("nottingham",),
+        hidden_size=200,
+        input_dropout=0.0,
+        weight_dropout=0.0,
+        steps=1500,
     ),
 }
