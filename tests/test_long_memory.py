@@ -10,10 +10,11 @@ from common import assert_close
 
 import gru_jax
 from experiments import long_memory
+from experiments.harness.cells import CELLS
 from experiments.harness.settings import Run
 from experiments.long_memory import Config
 from experiments.long_memory.data import adding, copy, task_of
-from experiments.long_memory.model import CELLS, answer_loss, gradient_norms, init_model
+from experiments.long_memory.model import answer_loss, gradient_norms, init_model
 
 pytestmark = pytest.mark.usefixtures("jax_defaults")
 

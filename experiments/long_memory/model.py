@@ -1,8 +1,7 @@
 """The cells that are compared, of equal size, and the gradients that reach back in time."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -10,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 import gru_jax
+from experiments.harness.cells import CELLS, size_of
 from experiments.long_memory.data import COPIED, SYMBOLS, Batch
 
 
@@ -20,26 +20,8 @@ class Model(NamedTuple):
     head: gru_jax.ReadoutParams
 
 
-class Cell(NamedTuple):
-    """What is compared."""
-
-    init: Callable[..., Any]
-    step: Callable[..., Any]
-    keeps: tuple[int, ...]  # per gate, whether to keep (1) or to overwrite (-1) the state
-
-
-CELLS: Mapping[str, Cell] = {
-    "rnn": Cell(gru_jax.init_rnn, gru_jax.rnn_step, (0,)),
-    "lstm": Cell(gru_jax.init_lstm, gru_jax.lstm_step, (-1, 1, 0, 0)),
-    "gru": Cell(gru_jax.init_gru, gru_jax.gru_step, (-1, 0, 0)),
-}
-
-
-def size_of(cell: str, inputs: int, gru_size: int) -> int:
-    """The hidden size with as many parameters as a GRU of `gru_size`, as nearly as can be."""
-    gates = len(CELLS[cell].keeps)
-    wanted = 3 * gru_size * (gru_size + inputs + 1)
-    return min(range(1, 4 * gru_size), key=lambda h: abs(gates * h * (h + inputs + 1) - wanted))
+KEEPS: Mapping[str, tuple[int, ...]] = {"rnn": (0,), "lstm": (-1, 1, 0, 0), "gru": (-1, 0, 0)}
+"""Per gate, whether to keep (1) or to overwrite (-1) the state."""
 
 
 def init_model(key: jax.Array, cell: str, batch: Batch, gru_size: int) -> Model:
@@ -54,7 +36,7 @@ def init_model(key: jax.Array, cell: str, batch: Batch, gru_size: int) -> Model:
     cell_key, bias_key, head_key = jax.random.split(key, 3)
     params = CELLS[cell].init(cell_key, inputs, size)
     times = jax.random.uniform(bias_key, (size,), minval=1.0, maxval=steps - 1.0)
-    b = jnp.concatenate([keep * jnp.log(times) for keep in CELLS[cell].keeps])
+    b = jnp.concatenate([keep * jnp.log(times) for keep in KEEPS[cell]])
     return Model(dataclasses.replace(params, b=b), gru_jax.init_readout(head_key, size, outputs))
 
 
@@ -70,9 +52,7 @@ def answer_loss(head: gru_jax.ReadoutParams, hs: Any, targets: jax.Array) -> jax
 def loss_of(cell: str, model: Model, batch: Batch) -> jax.Array:
     """The loss of a batch."""
     h0 = gru_jax.zero_state(model.cell, batch.xs.shape[1:2])
-    step = CELLS[cell].step
-    unroll = gru_jax.gru_unroll if cell == "gru" else partial(gru_jax.unroll, step)
-    _, hs = unroll(model.cell, h0, batch.xs)
+    _, hs = CELLS[cell].unroll(model.cell, h0, batch.xs)
     return answer_loss(model.head, hs, jnp.asarray(batch.targets))
 
 
