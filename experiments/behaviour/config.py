@@ -53,5 +53,5 @@ class Config:
 PRESETS = {
     "default": Config(),
     "full": Config(preset="full", training_sessions=40, units=(1, 2, 4, 8), evaluations=15),
-    "speed": Config(preset="speed", units=(1, 2, 8), evaluations=1, evaluate_every=10, rounds=5),
+    "speed": Config(preset="speed", units=(1, 2), evaluations=1, evaluate_every=10, rounds=5),
 }
