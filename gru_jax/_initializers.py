@@ -39,6 +39,21 @@ def per_gate(initializer: Initializer, gates: int = 3, name: str = "initializer"
     return init
 
 
+def orthogonal(key: jax.Array, shape: Sequence[int], dtype: Any) -> jax.Array:
+    """As `jax.nn.initializers.orthogonal`; mapped, one matrix after the other.
+
+    XLA on CPU (JAX 0.10.2) hangs where it factorises two batches of matrices at a time: each waits
+    for threads that the other holds.
+    """
+
+    @jax.custom_batching.sequential_vmap
+    def one(key: jax.Array) -> jax.Array:
+        return jinit.orthogonal()(key, shape, dtype)
+
+    result: jax.Array = one(key)
+    return result
+
+
 def _torch_uniform(hidden: Callable[[Sequence[int]], int]) -> Initializer:
     """U(-1/√H, 1/√H), the distribution of every array of `torch.nn.GRU`."""
 
@@ -64,13 +79,13 @@ def _torch_bias(key: jax.Array, shape: Sequence[int], dtype: Any) -> jax.Array:
 # matrices as wholes, so its fan-out is 3H and its recurrent rows, not gates, are orthonormal.
 PRESETS: dict[str, Initializers] = {
     # flax.linen.GRUCell
-    "linen": Initializers(per_gate(jinit.lecun_normal()), per_gate(jinit.orthogonal())),
+    "linen": Initializers(per_gate(jinit.lecun_normal()), per_gate(orthogonal)),
     # torch.nn.GRU.reset_parameters
     "torch": Initializers(_torch_matrix, _torch_matrix, _torch_bias, _torch_vector),
     # haiku.GRU: VarianceScaling() = lecun_normal, for both
     "haiku": Initializers(jinit.lecun_normal(), per_gate(jinit.lecun_normal())),
     # keras.layers.GRU
-    "keras": Initializers(jinit.glorot_uniform(), jinit.orthogonal()),
+    "keras": Initializers(jinit.glorot_uniform(), orthogonal),
 }
 
 
@@ -89,7 +104,7 @@ def draw_matrices(
     w_x_key, w_h_key = jax.random.split(key)
     shapes = (input_size, gates * hidden_size), (hidden_size, gates * hidden_size)
     w_x = draw(per_gate(jinit.lecun_normal(), gates), w_x_key, shapes[0], dtype)
-    return w_x, draw(per_gate(jinit.orthogonal(), gates), w_h_key, shapes[1], dtype)
+    return w_x, draw(per_gate(orthogonal, gates), w_h_key, shapes[1], dtype)
 
 
 def draw(
