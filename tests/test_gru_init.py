@@ -1,14 +1,18 @@
 """`init_gru`: shapes, the presets' distributions, own initialisers, and what raises."""
 
 import math
+import os
+import subprocess
+import sys
 from functools import partial
+from pathlib import Path
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from common import H, I
+from common import H, I, assert_close
 
 import gru_jax
 
@@ -192,3 +196,27 @@ def test_own_initialisers_are_called_per_gate():
 def test_unknown_options_raise(keywords, message):
     with pytest.raises(ValueError, match=message):
         gru_jax.init_gru(jax.random.key(0), I, H, **keywords)
+
+
+MAPPED = """
+import jax, gru_jax
+draw = jax.jit(jax.vmap(lambda key: gru_jax.init_gru(key, 3, 8)))
+for seed in range(20):
+    jax.block_until_ready(draw(jax.random.split(jax.random.key(seed), 300)))
+"""
+
+
+def test_mapped_initialisation_does_not_hang():
+    """In a process of its own, with the threads of a machine of two cores."""
+    given = {"NPROC": "2", "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | given
+    program = [sys.executable, "-c", MAPPED]
+    assert subprocess.run(program, env=environment, timeout=120, check=False).returncode == 0
+
+
+def test_mapped_initialisation_draws_what_each_key_draws():
+    keys = jax.random.split(jax.random.key(0), 3)
+    mapped = jax.vmap(lambda key: gru_jax.init_gru(key, I, H))(keys)
+    for i, key in enumerate(keys):
+        one = gru_jax.init_gru(key, I, H)
+        assert_close(jax.tree.map(lambda w, i=i: w[i], mapped), one, rtol=0, atol=0)
