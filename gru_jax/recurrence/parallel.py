@@ -21,11 +21,22 @@ from .unroll import Flags, checked
 
 
 class Solution(NamedTuple):
-    """How `gru_unroll_parallel` arrived at its states, and how far they are from the recurrence."""
+    """How far the states of `gru_unroll_parallel` are from the recurrence, a named tuple.
 
-    residual: jax.Array  # [...], of each row the largest |h_t − f(h_{t-1}, x_t)|
-    iterations: jax.Array  # int32 [], of Newton's method
-    converged: jax.Array  # bool [...], whether a row was solved without being finished by a loop
+    Attributes:
+      residual: of each row the largest |h_t − f(h_{t-1}, x_t)| `[...]`, in the state's dtype.
+      iterations: int32 `[]`, the iterations of Newton's method.
+      converged: bool `[...]`, whether a row was solved by them; others were finished by a loop.
+
+    >>> import jax.numpy as jnp, gru_jax
+    >>> params = gru_jax.init_gru(jax.random.key(0), 3, 5)
+    >>> gru_jax.gru_unroll_parallel(params, None, jnp.ones((7, 3)))[2]._fields
+    ('residual', 'iterations', 'converged')
+    """
+
+    residual: jax.Array  # [...]
+    iterations: jax.Array  # int32 []
+    converged: jax.Array  # bool [...]
 
 
 def gru_unroll_parallel(
