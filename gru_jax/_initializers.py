@@ -46,7 +46,7 @@ def orthogonal(key: jax.Array, shape: Sequence[int], dtype: Any) -> jax.Array:
     for threads that the other holds.
     """
 
-    @jax.custom_batching.sequential_vmap
+    @jax.custom_batching.sequential_vmap  # type: ignore[untyped-decorator]
     def one(key: jax.Array) -> jax.Array:
         return jinit.orthogonal()(key, shape, dtype)
 

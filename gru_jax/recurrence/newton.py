@@ -43,7 +43,7 @@ class Recurrence(NamedTuple):
     inputs: Inputs
     projection: Any
 
-    def stepped(self, h: jax.Array, here: tuple[Any, Any, Any]) -> tuple[jax.Array, ...]:
+    def stepped(self, h: jax.Array, here: tuple[Any, Any, Any]) -> tuple[jax.Array, jax.Array, Any]:
         """From states h and what is given to a step, the states after resets, f and its gates."""
         x, update_mask, resets = here
         before = restart(h, resets, self.fresh(h))
