@@ -74,7 +74,7 @@ CALLS = {
     gru_jax.gru_unroll: {"params": GRU, "h0": H0, "xs": XS}
     | UNROLL
     | {"unroll": 1, "save": "gates", "zoneout": 0.1, "state_scale": H0}
-    | {"unit_mask": jnp.ones((T, B, H), bool)},
+    | {"unit_mask": jnp.ones((T, B, H), bool), "implementation": "scan"},
     gru_jax.gru_unroll_parallel: {"params": GRU, "h0": H0, "xs": XS, "mask": FLAGS}
     | {"resets": FLAGS, "reset_state": H0, "reverse": False, "jacobian": "full", "tolerance": 0.1}
     | {"max_iterations": 2, "guess": jnp.zeros((T, B, H))},
@@ -85,7 +85,7 @@ CALLS = {
     gru_jax.gru_stack_unroll: {"stack": STACK, "h0s": (H0, H0), "xs": XS}
     | {"mask": FLAGS, "resets": FLAGS, "reset_state": (H0, H0), "step": gru_jax.gru_step}
     | {"residual": False, "dropout": 0.1, "input_dropout": 0.1, "recurrent_dropout": 0.1}
-    | {"zoneout": 0.1, "key": KEY, "save": "gates"},
+    | {"zoneout": 0.1, "key": KEY, "save": "gates", "implementation": "scan"},
     gru_jax.gru_step: {"params": GRU, "h": H0, "x": XS[0]} | STEP,
 }
 for name, (init, step, *_) in CELLS.items():
@@ -124,7 +124,7 @@ VALUES = {
 # Arguments for which a value of this kind is not wrong.
 ACCEPTED = {
     "None": "reset preset w_x_init w_h_init b_init b_hn_init h0 h0s hs mask resets reset_state "
-    "state_scale unit_mask key top_k tolerance guess",
+    "state_scale unit_mask key top_k tolerance guess implementation",
     "int": "input_size hidden_size output_size max_length lengths length unroll temperature top_k "
     "max_iterations tolerance",
     "float": "temperature tolerance",

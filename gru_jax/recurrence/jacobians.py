@@ -84,8 +84,9 @@ def solved(
 
     g = g.at[0].add(times(restart(h0, flags[0], None), j[0]))
     if reset_state is not None:
-        j_fresh = select(flags, j, jnp.zeros_like(j))  # NaN elsewhere stays out of its gradient
-        g = g + times(jnp.broadcast_to(reset_state, g.shape), j_fresh)
+        # NaN elsewhere, in J or in a cotangent, stays out of its gradient.
+        j_fresh = select(flags, j, jnp.zeros_like(j))
+        g = select(flags, g + times(jnp.broadcast_to(reset_state, g.shape), j_fresh), g)
     _, states, _ = jax.lax.associative_scan(both, (j, g, flags))
     result: jax.Array = states
     return result
