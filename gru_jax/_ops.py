@@ -22,9 +22,14 @@ def product_of_columns(x: jax.Array, w: jax.Array, columns: slice, dtype: DTypeL
     A single row is multiplied with all columns: XLA copies a part of them at every call and in
     every step of a loop, which takes longer than the product of one row with the others.
     """
-    if x.ndim > 1 and all(n == 1 for n in x.shape[:-1]):
+    if is_single_row(x):
         return product(x, w, dtype)[..., columns]
     return product(x, w[:, columns], dtype)
+
+
+def is_single_row(x: jax.Array) -> bool:
+    """Whether x `[..., K]` has one row; without a batch axis it may be one of many under vmap."""
+    return x.ndim > 1 and all(n == 1 for n in x.shape[:-1])
 
 
 def biased(y: jax.Array, b: jax.Array | None) -> jax.Array:

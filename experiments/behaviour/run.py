@@ -13,6 +13,7 @@ from experiments.behaviour.data import Sessions, draw_learners, parts, simulate
 from experiments.behaviour.fitting import Fits, fit
 from experiments.behaviour.model import Family, gru, learner, name_of
 from experiments.behaviour.speed import timed_fits
+from experiments.harness.records import markdown_table
 from experiments.harness.runs import OpenRun, begun
 
 LIBRARIES = ("gru_jax", "Haiku")
@@ -109,14 +110,10 @@ def summary(record: Mapping[str, Any]) -> dict[str, str]:
                 libraries[name]["median_ms"] if name in libraries else np.nan for name in LIBRARIES
             ]
             cells = [f"{1e3 * updates / STEPS / median:.2f}" for median in medians]
-            rows.append(f"| {units} | {' | '.join(cells)} | {medians[1] / medians[0]:.2f} |")
-        head = [f"| units | {' | '.join(LIBRARIES)} | ratio |", "|---|---|---|---|"]
-        return {"fits per second": "\n".join(head + rows)}
+            rows.append([units, *cells, f"{medians[1] / medians[0]:.2f}"])
+        return {"fits per second": markdown_table(["units", *LIBRARIES, "ratio"], rows)}
     losses = {name: np.array(values) for name, values in results["losses"].items()}
-    head = [
-        "| model | parameters | nats per trial | above the generating model | likelihood |",
-        "|---|---|---|---|---|",
-    ]
+    head = "model", "parameters", "nats per trial", "above the generating model", "likelihood"
     rows = []
     for name, values in losses.items():
         excess = values - losses[CEILING]
@@ -124,5 +121,5 @@ def summary(record: Mapping[str, Any]) -> dict[str, str]:
         parameters = results["fits"].get(name, {"parameters": "–"})["parameters"]
         above = "–" if name == CEILING else f"{excess.mean():.4f} ± {error:.4f}"
         likelihood = f"{100 * np.exp(-values.mean()):.2f} %"
-        rows.append(f"| {name} | {parameters} | {values.mean():.4f} | {above} | {likelihood} |")
-    return {"held out": "\n".join(head + rows)}
+        rows.append([name, str(parameters), f"{values.mean():.4f}", above, likelihood])
+    return {"held out": markdown_table(head, rows)}

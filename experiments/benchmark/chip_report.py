@@ -7,6 +7,7 @@ from typing import Any
 from experiments.benchmark.chips import CHIPS
 from experiments.benchmark.report import markdown
 from experiments.harness.figures import saved_figure
+from experiments.harness.records import markdown_table
 
 MODES = ("train", "forward")
 
@@ -81,10 +82,9 @@ def markdown_needs(chips: Mapping[str, Any]) -> str:
 
 def markdown_kernels(chips: Mapping[str, Any]) -> str:
     """Registers, spills and memory of every kernel."""
-    lines = [
-        "| kernel | chip | workload | registers | spilled bytes | shared memory or VMEM, kB |",
-        "|---|---|---|---|---|---|",
-    ]
+    memory = "shared memory or VMEM, kB"
+    head = "kernel", "chip", "workload", "registers", "spilled bytes", memory
+    rows = []
     for chip, workloads in chips.items():
         for workload, mode in ((w, m) for w in workloads for m in MODES):
             for name, entry in workloads[workload][mode].items():
@@ -95,8 +95,8 @@ def markdown_kernels(chips: Mapping[str, Any]) -> str:
                         *("–" if count is None else str(count) for count in counts),
                         f"{kernel['memory_bytes'] / 1e3:.1f}",
                     ]
-                    lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+                    rows.append(cells)
+    return markdown_table(head, rows)
 
 
 def plot(path: Path, chips: Mapping[str, Any]) -> None:
@@ -139,6 +139,4 @@ def _names(workloads: Mapping[str, Any]) -> list[str]:
 
 
 def _markdown(corner: str, columns: Any, rows: Mapping[str, list[str]]) -> str:
-    lines = [f"| {corner} | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
-    lines += [f"| {name} | " + " | ".join(cells) + " |" for name, cells in rows.items()]
-    return "\n".join(lines)
+    return markdown_table([corner, *columns], [[name, *cells] for name, cells in rows.items()])

@@ -16,6 +16,7 @@ from experiments.benchmark import models
 from experiments.benchmark.config import WORKLOADS
 from experiments.benchmark.peers import flax_nnx
 from experiments.benchmark.timing import Apply, Shape, draw, loss_of
+from experiments.harness.records import markdown_table
 
 Make = Callable[[Shape], tuple[Any, Apply]]
 PHASES = ("trace", "lower", "compile")
@@ -108,10 +109,7 @@ def _phases(weights: Any, apply: Apply, shape: Shape) -> list[float]:
 def markdown_compiling(results: Mapping[str, Any]) -> str:
     """The page's table: seconds to trace and lower / to compile."""
     labels = dict.fromkeys(label for each in results.values() for label in each)
-    lines = [
-        "| s, tracing / compiling | " + " | ".join(results) + " |",
-        "|---|" + "---|" * len(results),
-    ]
+    rows = []
     for label in labels:
         cells = [
             f"{each[label]['trace'] + each[label]['lower']:.2f} / {each[label]['compile']:.2f}"
@@ -119,5 +117,5 @@ def markdown_compiling(results: Mapping[str, Any]) -> str:
             else "–"
             for each in results.values()
         ]
-        lines.append(f"| {label} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        rows.append([label, *cells])
+    return markdown_table(["s, tracing / compiling", *results], rows)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from experiments.benchmark.models import MAKES, timed_alike
 from experiments.benchmark.timing import Apply, Mode, Ready, Shape, draw, loss_of, ready
+from experiments.harness.records import markdown_table
 
 
 class Derivative(NamedTuple):
@@ -65,12 +66,9 @@ def measure(rounds: int) -> dict[str, Any]:
 
 def markdown_derivatives(derivatives: Mapping[str, Any]) -> str:
     """The page's table: milliseconds."""
-    lines = [
-        "| ms | T · B · I · H | " + " | ".join(MAKES) + " |",
-        "|---|" + "---|" * (1 + len(MAKES)),
-    ]
+    rows = []
     for name, each in derivatives.items():
         cells = [f"{each[label]['median_ms']:.2f}" if label in each else "–" for label in MAKES]
         sizes = " · ".join(map(str, each["sizes"].values()))
-        lines.append(f"| {name} | {sizes} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        rows.append([name, sizes, *cells])
+    return markdown_table(["ms", "T · B · I · H", *MAKES], rows)

@@ -20,6 +20,7 @@ from experiments.benchmark.timing import (
     ready,
     timed,
 )
+from experiments.harness.records import markdown_table
 
 
 class Many(NamedTuple):
@@ -91,17 +92,12 @@ def timed_alike(
 
 def markdown_models(workloads: Mapping[str, Any]) -> str:
     """The page's table: milliseconds, and the ratio to the fastest other library."""
-    lines = [
-        "| ms (relative to the fastest other library) | " + " | ".join(workloads) + " |",
-        "|---|" + "---|" * len(workloads),
-        "| models · T · B · I · H | "
-        + " | ".join(" · ".join(map(str, each["sizes"].values())) for each in workloads.values())
-        + " |",
-    ]
+    sizes = [" · ".join(map(str, each["sizes"].values())) for each in workloads.values()]
+    rows = [["models · T · B · I · H", *sizes]]
     for label in MAKES:
         cells = [
             f"{each[label]['median_ms']:.2f} ({each[label]['ratio']:.2f})" if label in each else "–"
             for each in workloads.values()
         ]
-        lines.append(f"| {label} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        rows.append([label, *cells])
+    return markdown_table(["ms (relative to the fastest other library)", *workloads], rows)

@@ -24,9 +24,9 @@ from experiments.benchmark.timing import (
     Ready,
     Shape,
     UnsupportedError,
+    compiled,
     draw,
     problem,
-    ready,
     time_major,
 )
 
@@ -220,11 +220,6 @@ def numpy_loop(shape: Shape, mode: Mode) -> Ready:
     return Ready(run)
 
 
-def _compiled(peer: Callable[[Shape, Mode], Problem], shape: Shape, mode: Mode) -> Ready:
-    function, args = peer(shape, mode)
-    return ready(function, *args)
-
-
 JAX_PEERS: Mapping[str, Callable[[Shape, Mode], Problem]] = {
     "plain scan": partial(time_major, plain_scan),
     "Flax linen": partial(time_major, flax_linen),
@@ -234,7 +229,7 @@ JAX_PEERS: Mapping[str, Callable[[Shape, Mode], Problem]] = {
     "Keras on JAX": keras,
 }
 PEERS: Mapping[str, Implementation] = {
-    **{name: partial(_compiled, peer) for name, peer in JAX_PEERS.items()},
+    **{name: partial(compiled, peer) for name, peer in JAX_PEERS.items()},
     "PyTorch": pytorch,
     "onnxruntime": onnx_runtime,
     "NumPy": numpy_loop,

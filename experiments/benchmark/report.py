@@ -8,6 +8,7 @@ from experiments.benchmark.ours import OURS
 from experiments.benchmark.peers import PEERS
 from experiments.benchmark.timing import Entry
 from experiments.harness.figures import saved_figure
+from experiments.harness.records import markdown_table
 
 SHOWN = ("gru_jax", "gru_jax before", "gru_jax vmap", "gru_jax devices", *PEERS)
 """In tables and figure; what trades memory is in the record."""
@@ -29,10 +30,7 @@ def table(title: str, entries: Mapping[str, Entry]) -> str:
 
 def markdown(workloads: Mapping[str, Any], names: Iterable[str] = SHOWN) -> str:
     """The README's table: median milliseconds, training / forward."""
-    lines = [
-        "| train / forward, ms | " + " | ".join(workloads) + " |",
-        "|---|" + "---|" * len(workloads),
-    ]
+    rows = []
     for name in names:
         cells = [
             " / ".join(
@@ -41,33 +39,26 @@ def markdown(workloads: Mapping[str, Any], names: Iterable[str] = SHOWN) -> str:
             )
             for modes in workloads.values()
         ]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        rows.append([name, *cells])
+    return markdown_table(["train / forward, ms", *workloads], rows)
 
 
 def markdown_memory(memory: Mapping[str, Mapping[str, int]]) -> str:
     """The README's table: temporary megabytes by T."""
     lengths = next(iter(memory.values()))
-    lines = [
-        "| temporary MB | " + " | ".join(f"T = {int(steps):,}" for steps in lengths) + " |",
-        "|---|" + "---|" * len(lengths),
-    ]
-    for name, row in memory.items():
-        lines.append(f"| {name} | " + " | ".join(f"{n / 1e6:.1f}" for n in row.values()) + " |")
-    return "\n".join(lines)
+    rows = [[name, *(f"{n / 1e6:.1f}" for n in row.values())] for name, row in memory.items()]
+    return markdown_table(["temporary MB", *(f"T = {int(steps):,}" for steps in lengths)], rows)
 
 
 def markdown_precision(precision: Mapping[str, Mapping[str, float]]) -> str:
     """The README's table: bfloat16 compared with float32."""
-    lines = [
-        "| workload | float32, ms | bfloat16, ms | largest error of hs | of dW_h, relative |",
-        "|---|---|---|---|---|",
-    ]
+    head = "workload", "float32, ms", "bfloat16, ms", "largest error of hs", "of dW_h, relative"
+    rows = []
     for name, row in precision.items():
         times = [f"{row[f'train_{d}_ms']:.1f} / {row[f'forward_{d}_ms']:.1f}" for d in DTYPES]
         errors = [f"{row[f'largest_error_of_{x}']:.4f}" for x in ("hs", "dw_h")]
-        lines.append(f"| {name} | " + " | ".join(times + errors) + " |")
-    return "\n".join(lines)
+        rows.append([name, *times, *errors])
+    return markdown_table(head, rows)
 
 
 def plot(path: Path, results: Mapping[str, Any]) -> None:

@@ -101,19 +101,21 @@ MEASURES: Mapping[str, Callable[[Config], dict[str, Any]]] = {
 }
 
 
+TABLES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+    "tuning": lambda results: markdown_tuning(results["workloads"]),
+    "models": lambda results: models.markdown_models(results["workloads"]),
+    "derivatives": derivatives.markdown_derivatives,
+    "streaming": streaming.markdown_streaming,
+    "compile": compiling.markdown_compiling,
+}
+"""Of each comparison that has one table."""
+
+
 def summary(record: Mapping[str, Any]) -> dict[str, str]:
     """The tables of a record that the page shows."""
     results, compare = record["results"], record["settings"].get("compare")
-    if compare == "tuning":
-        return {"tuning": markdown_tuning(results["workloads"])}
-    if compare == "models":
-        return {"models": models.markdown_models(results["workloads"])}
-    if compare == "derivatives":
-        return {"derivatives": derivatives.markdown_derivatives(results)}
-    if compare == "streaming":
-        return {"streaming": streaming.markdown_streaming(results)}
-    if compare == "compile":
-        return {"compile": compiling.markdown_compiling(results)}
+    if compare in TABLES:
+        return {compare: TABLES[compare](results)}
     if compare == "accelerators":
         return chip_report.tables(results)
     tables = {"times": markdown(results["workloads"], [*OURS, *PEERS])}

@@ -12,6 +12,7 @@ import gru_jax
 from experiments.benchmark.ours import our_params
 from experiments.benchmark.peers import onnx_session
 from experiments.benchmark.timing import Implementation, Mode, Ready, Shape, draw, timed
+from experiments.harness.records import markdown_table
 
 SIZES = (64, 256, 1024)
 """I = H."""
@@ -130,14 +131,11 @@ def measure(rounds: int) -> dict[str, Any]:
 
 def markdown_streaming(results: Mapping[str, Any]) -> str:
     """The page's table: microseconds per step."""
-    lines = [
-        "| µs per step | " + " | ".join(results) + " |",
-        "|---|" + "---|" * len(results),
-    ]
+    rows = []
     for label in (*MAKES, *OTHERS):
         cells = [
             f"{1e3 * each[label]['median_ms'] / CALLS:.1f}" if label in each else "–"
             for each in results.values()
         ]
-        lines.append(f"| {label} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        rows.append([label, *cells])
+    return markdown_table(["µs per step", *results], rows)

@@ -4,6 +4,7 @@ import gc
 import os
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -103,7 +104,12 @@ def time_major(make: Callable[[Shape], tuple[Any, Apply]], shape: Shape, mode: M
 
 def on_jax(make: Callable[[Shape], tuple[Any, Apply]], shape: Shape, mode: Mode) -> Ready:
     """A time-major implementation on one device."""
-    function, args = time_major(make, shape, mode)
+    return compiled(partial(time_major, make), shape, mode)
+
+
+def compiled(made: Callable[[Shape, Mode], Problem], shape: Shape, mode: Mode) -> Ready:
+    """An implementation on one device."""
+    function, args = made(shape, mode)
     return ready(function, *args)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from experiments.benchmark.ours import ours
 from experiments.benchmark.timing import Implementation, Mode, Ready, Shape, on_jax
+from experiments.harness.records import markdown_table
 from gru_jax.recurrence import cpu, platforms, scan
 from gru_jax.recurrence import interface as library
 
@@ -31,10 +32,7 @@ TUNING: Mapping[str, Implementation] = {
 
 def markdown_tuning(workloads: Mapping[str, Any]) -> str:
     """The page's table: the time without an item, relative to that with all of them."""
-    lines = [
-        "| train / forward, relative | " + " | ".join(workloads) + " |",
-        "|---|" + "---|" * len(workloads),
-    ]
+    rows = []
     for name in TUNING:
         if name == ALL:
             continue
@@ -45,5 +43,5 @@ def markdown_tuning(workloads: Mapping[str, Any]) -> str:
             )
             for modes in workloads.values()
         ]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        rows.append([name, *cells])
+    return markdown_table(["train / forward, relative", *workloads], rows)

@@ -3,7 +3,7 @@
 import os
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
@@ -38,6 +38,13 @@ def spread(values: Sequence[float], digits: int, *, scale: float = 1.0) -> str:
     """The mean over seeds "± " their standard deviation, both times `scale`."""
     scaled = scale * np.array(values)
     return f"{scaled.mean():.{digits}f} ± {scaled.std():.{digits}f}"
+
+
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table of a README."""
+    lines = [f"| {' | '.join(cells)} |" for cells in (head, *rows)]
+    lines.insert(1, "|" + "---|" * len(head))
+    return "\n".join(lines)
 
 
 def _checkout() -> dict[str, str]:

@@ -23,6 +23,7 @@ from experiments.harness.settings import (
 
 Dataset = Literal["jsb", "nottingham"]
 LONGEST_OPENING = 64
+PIECES = 77  # of the test part of the chorales, which has the fewest
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Config:
     use: Use = None
     prompt: Annotated[Path | None, USAGE] = None
     """A MIDI file to continue, best in C, instead of a piece of the test part."""
-    piece: Annotated[int, Interval("[0, 76]"), USAGE] = 0
+    piece: Annotated[int, Interval(f"[0, {PIECES - 1}]"), USAGE] = 0
     """Which piece of the test part to continue."""
     opening: Annotated[int, Interval(f"[1, {LONGEST_OPENING}]"), USAGE] = 16
     """Frames of it that are given: a chorale has one in a beat, a tune two."""

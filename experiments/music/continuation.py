@@ -6,7 +6,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from experiments.music.config import LONGEST_OPENING, Config
+from experiments.music.config import LONGEST_OPENING, PIECES, Config
 from experiments.music.data import CORPORA, NOTES
 from experiments.music.midi import read_midi, write_midi
 from experiments.music.model import Model, continued
@@ -31,7 +31,7 @@ def roll_of(notes: Notes) -> np.ndarray:
 
 def openings_of(rolls: Sequence[np.ndarray]) -> list[Notes]:
     """The beginnings of the pieces that `--piece` can name."""
-    return [notes_of(roll[:LONGEST_OPENING]) for roll in rolls[:77]]
+    return [notes_of(roll[:LONGEST_OPENING]) for roll in rolls[:PIECES]]
 
 
 def continue_pieces(

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from .._checks import is_symbolic
-from .._ops import product
+from .._ops import is_single_row, product
 from . import scan
 from .chunks import chunk_length, in_chunks
 from .interface import Cell, Implementation, PerGate, Products, Unsupported
@@ -128,10 +128,8 @@ def is_large(work: Any) -> bool:
 
 
 def is_single_row_and_large(x: jax.Array, w: jax.Array) -> bool:
-    """Whether x `[..., K]` has one row; without a batch axis it may be one of many under vmap."""
-    rows = x.shape[:-1]
-    single = len(rows) > 0 and all(n == 1 for n in rows)
-    return single and w.size >= 2**16 and all(size % 2 == 0 for size in w.shape)
+    """Whether x `[..., K]` has one row, and w is worth halving."""
+    return is_single_row(x) and w.size >= 2**16 and all(size % 2 == 0 for size in w.shape)
 
 
 def _transposed(w: jax.Array) -> jax.Array:

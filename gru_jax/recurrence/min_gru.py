@@ -7,11 +7,10 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from .._checks import as_array, check_bool, check_flags, is_symbolic
-from .._scan import detached, first_state, outputs, prepare, restart, select, unroll
-from .._state import check_reset_state
-from ..cells.checks import check_input, check_state
+from .._checks import as_array, check_bool, is_symbolic
+from .._scan import detached, outputs, prepare, restart, select, unroll
 from ..cells.min_gru import MinGRUParams, check_min_gru, gates, min_gru_step
+from .unroll import Flags, checked
 
 
 def min_gru_unroll(
@@ -51,14 +50,10 @@ def min_gru_unroll(
     >>> h_last.shape, hs.shape
     ((5,), (7, 5))
     """
-    params, xs = check_min_gru(params), as_array("xs", xs)
-    check_input("xs", params, xs, time_axes=1)
-    given = h0 if h0 is None else as_array("h0", h0)
-    state = first_state(given, params, xs, mask, resets, reset_state)
-    check_state("h0", params, state, xs.shape[1:-1])
-    mask = check_flags("mask", mask, {xs.shape[:-1]})
-    resets = check_flags("resets", resets, {xs.shape[:-1]})
-    fresh = check_reset_state(reset_state, resets, state)
+    params, given = check_min_gru(params), None if h0 is None else as_array("h0", h0)
+    state, (xs, mask, resets), fresh = checked(
+        params, given, xs, Flags(mask, resets, reset_state, None, None)
+    )
     check_bool("reverse", reverse)
     if is_symbolic(xs.shape[0]):
         flags = {"mask": mask, "resets": resets, "reset_state": fresh}

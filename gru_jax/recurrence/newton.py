@@ -52,9 +52,8 @@ class Recurrence(NamedTuple):
 
     def at(self, states: jax.Array) -> Iterate:
         """What one step makes of each of these states."""
-        shifted = jnp.concatenate([self.h0[None], states])[:-1]
         here = self.projection, self.inputs.mask, self.inputs.resets
-        return Iterate(states, *self.stepped(shifted, here))
+        return Iterate(states, *self.stepped(scan.shifted(OPTIONS, self.h0, states), here))
 
     def improved(self, iterate: Iterate, jacobian: Jacobian) -> jax.Array:
         """The states after an iteration of Newton's method."""

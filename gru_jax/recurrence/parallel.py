@@ -8,7 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from .._checks import as_array, check_bool, check_option, check_shape, check_size, is_symbolic
+from .._checks import (
+    as_array,
+    check_bool,
+    check_option,
+    check_shape,
+    check_size,
+    is_symbolic,
+    python_number,
+)
 from .._scan import detached, outputs, prepare
 from ..cells.gru import GRUParams, check_gru
 from . import derivative, scan
@@ -128,11 +136,8 @@ def gru_unroll_parallel(
 
 
 def _positive(tolerance: SupportsFloat) -> float:
-    try:
-        value = 0.0 if isinstance(tolerance, bool | np.bool_) else float(tolerance)
-    except (TypeError, ValueError):
-        value = 0.0
-    if not 0 < value < np.inf:
+    value = python_number(tolerance)
+    if value is None or not 0 < value < np.inf:
         raise ValueError(f"tolerance is {tolerance}, but must be a positive number.")
     return value
 

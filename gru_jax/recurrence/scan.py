@@ -129,7 +129,7 @@ def _known_jvp(static: Any, primals: Any, tangents: Any) -> tuple[Any, Any]:
     products, cell, options = static
     (params, prepared), (_, constants, h0, inputs), (states, gates) = primals
     _, (slots_dot, constants_dot, h0_dot, (xs_dot, _, _)), _ = nonzero(tangents)
-    before = jax.tree.map(partial(_shifted, options), h0, states)
+    before = jax.tree.map(partial(shifted, options), h0, states)
     at = _point(static, Weights(params, constants), before, gates, inputs)
     coefficients = cell.coefficients(products, at, (slots_dot, xs_dot), options)
     weights = prepared, constants._replace(reset_state=constants_dot.reset_state)
@@ -172,7 +172,7 @@ def tangents_in_one_loop(
         h_dot = linear_step(h_dot, coefficients)
         return h_dot, h_dot
 
-    before = jax.tree.map(partial(_shifted, options), h0, states)
+    before = jax.tree.map(partial(shifted, options), h0, states)
     scanned: tuple[Any, Any] = jax.lax.scan(
         body,
         h0_dot,
@@ -191,7 +191,7 @@ def last(options: Options, h0: Any, states: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf[0 if options.reverse else -1], states)
 
 
-def _shifted(options: Options, h0: jax.Array, states: jax.Array) -> jax.Array:
+def shifted(options: Options, h0: jax.Array, states: jax.Array) -> jax.Array:
     """The state before each step."""
     if options.reverse:
         return jnp.concatenate([states, h0[None]])[1:]

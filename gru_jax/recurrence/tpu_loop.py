@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
+from .._state import vary_like
 from .chunks import chunk_length
 from .options import Options
 
@@ -186,12 +187,7 @@ def _rounded(n: int, multiple: int) -> int:
 
 def _like(others: Any, x: Any) -> Any:
     """The shape, varying over those axes of a `shard_map` over which any of the others does."""
-
-    def broadcast(leaves: Any) -> jax.Array:
-        zero = sum(jnp.sum(jnp.ravel(leaf)[:0]).astype(x.dtype) for leaf in leaves)
-        return jnp.broadcast_to(jnp.zeros((), x.dtype) + zero, x.shape)
-
-    return jax.eval_shape(broadcast, jax.tree.leaves(others))
+    return jax.eval_shape(lambda others: vary_like(jnp.zeros(x.shape, x.dtype), others), others)
 
 
 def _read(refs: Any, at: Any = ...) -> Any:
