@@ -1,5 +1,6 @@
 """What needs no recurrent network, for both tasks."""
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -7,7 +8,8 @@ import numpy as np
 from experiments.timeseries.demand import CALENDAR, DAY, WEEK, Scale, Series, windows_of
 from experiments.timeseries.vowels import Batch
 
-PENALTIES = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
+PENALTIES = (3.0, 10.0, 30.0, 100.0, 300.0)
+SHIFTS = (0, 1, 2, 4)
 
 
 def logistic_regression(train: Batch, test: Batch, folds: int) -> float:
@@ -81,7 +83,7 @@ def forecasts(
     """Point forecasts of the last part by name.
 
     Their quantiles are the point and, for each half-hour of the day, the quantiles of its errors in
-    the training part.
+    validation.
 
     Args:
       series: the demand.
@@ -96,8 +98,8 @@ def forecasts(
         "linear": linear(series, scale, parts),
     }
     found = {}
-    for name, (train, _, test) in points.items():
-        errors = _lagged(series, parts[0], 0) - train
+    for name, (_, validation, test) in points.items():
+        errors = _lagged(series, parts[1], 0) - validation
         quantiles = np.quantile(errors, levels, axis=1).T  # [48, quantiles]
         found[name] = Forecast(test, test[..., None] + quantiles[:, None])
     return found
@@ -112,17 +114,24 @@ def _lagged(series: Series, origins: np.ndarray, lag: int) -> np.ndarray:
 def linear(series: Series, scale: Scale, parts: tuple[np.ndarray, ...]) -> list[np.ndarray]:
     """Ridge regression of the whole day on the last week and the calendar, for each part.
 
-    Demand and temperature of every half-hour of the week, weekday, holidays and season. Validation
-    chooses the penalty, and whether the temperature is used.
+    Demand and temperature of every half-hour of the week, weekday, holidays and season, each
+    standardised. Validation chooses the penalty, whether the temperature is used, and by how many
+    half-hours the days that are learned from may begin before or after midnight.
     """
     from sklearn.linear_model import Ridge
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
 
     targets = [_lagged(series, part, 0).T for part in parts]
     best, chosen = np.inf, []
-    for columns in (2, 1):
+    for columns, shift in itertools.product((1, 2), SHIFTS):
         inputs = [_inputs(series, scale, part, columns) for part in parts]
+        learned = np.concatenate([parts[0][1:-1] + i for i in range(-shift, shift + 1)])
+        learned_inputs = _inputs(series, scale, learned, columns)
+        learned_targets = _lagged(series, learned, 0).T
         for penalty in PENALTIES:
-            model = Ridge(alpha=penalty).fit(inputs[0], targets[0])
+            model = make_pipeline(StandardScaler(), Ridge(alpha=penalty))
+            model.fit(learned_inputs, learned_targets)
             points = [model.predict(each) for each in inputs]
             loss = np.abs(points[1] - targets[1]).mean()
             if loss < best:

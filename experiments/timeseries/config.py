@@ -31,13 +31,14 @@ class Config:
     task: Literal["vowels", "demand"] = "vowels"
     """Whose utterance is it, or how much electricity will be used on the next day."""
     hidden_size: Size = 64
-    """Of each direction of the classifier, of the forecaster's encoder and of its decoder."""
+    """Of each direction of the classifier and of the forecaster's decoder, and of its encoder."""
     layers: Layers = 2
     dropout: Rate = 0.3
     """Rate on the states where they enter the products, one mask for all steps (Gal & Ghahramani
     2016)."""
     noise: NotNegative = 0.4
-    """Standard deviation of what is added to every normalised frame of an utterance in training."""
+    """Standard deviation of what is added in training to every normalised frame of an utterance,
+    or to all normalised demand that a forecast concerns."""
     days: Annotated[int, Interval("[1, 7]")] = 2
     """That the forecaster's encoder reads."""
     shift: Annotated[int, Interval("[0, 48]")] = 12
@@ -60,6 +61,12 @@ class Config:
 PRESETS = {
     "default": Config(),
     "demand": Config(
-        preset="demand", task="demand", layers=1, weight_decay=1e-2, steps=2000, evaluate_every=200
+        preset="demand",
+        task="demand",
+        layers=1,
+        noise=0.3,
+        weight_decay=1e-2,
+        steps=2000,
+        evaluate_every=200,
     ),
 }

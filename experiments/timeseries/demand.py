@@ -5,6 +5,7 @@ import io
 import zipfile
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
 from experiments.harness.datasets import Source, fetch
@@ -120,6 +121,17 @@ def windows_of(series: Series, scale: Scale, origins: np.ndarray, days: int) -> 
         np.concatenate([np.stack(known, axis=-1), series.calendar[coming]], axis=-1),
         demand[day],
         demand[coming],
+    )
+
+
+def raised(windows: Windows, levels: Any) -> Windows:
+    """The windows with other levels `[B]` of demand, added to all that is read and forecast."""
+    past, coming = jnp.asarray(windows.past), jnp.asarray(windows.coming)
+    return Windows(
+        past.at[..., 0].add(levels),
+        coming.at[..., :2].add(levels[:, None]),
+        windows.day_before + levels,
+        windows.demand + levels,
     )
 
 

@@ -45,8 +45,11 @@ def train(
     def loss(
         model: Forecaster, carry: Any, windows: Windows, key: jax.Array
     ) -> tuple[jax.Array, Any]:
-        found = quantiles_of(model, windows, config.dropout, key)
-        return pinball(found, jnp.asarray(windows.demand)), carry
+        level_key, dropout_key = jax.random.split(key)
+        levels = config.noise * jax.random.normal(level_key, (config.batch_size,))
+        windows = demand.raised(windows, levels)
+        found = quantiles_of(model, windows, config.dropout, dropout_key)
+        return pinball(found, windows.demand), carry
 
     fitted = training.fit(
         training.TrainingConfig(

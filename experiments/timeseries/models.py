@@ -49,11 +49,15 @@ def nats_of(model: Classifier, batch: Batch, *dropout: Any) -> jax.Array:
 
 
 class Forecaster(NamedTuple):
-    """The parameters: a stack that reads the past, one that goes on from its states, a head."""
+    """The parameters: a stack that reads the past, one for the coming day, and a head.
+
+    What is known of the coming day is known of all of it, so that its stack runs both ways; both
+    directions begin with the states in which the past ends.
+    """
 
     encoder: gru_jax.GRUStack
     decoder: gru_jax.GRUStack
-    head: gru_jax.ReadoutParams  # [H, quantiles]
+    head: gru_jax.ReadoutParams  # [2 H, quantiles]
 
 
 def init_forecaster(key: jax.Array, sizes: Sequence[int]) -> Forecaster:
@@ -61,8 +65,8 @@ def init_forecaster(key: jax.Array, sizes: Sequence[int]) -> Forecaster:
     encoder_key, decoder_key, head_key = jax.random.split(key, 3)
     return Forecaster(
         gru_jax.init_gru_stack(encoder_key, PAST, sizes),
-        gru_jax.init_gru_stack(decoder_key, COMING, sizes),
-        gru_jax.init_readout(head_key, sizes[-1], len(LEVELS)),
+        gru_jax.init_gru_stack(decoder_key, COMING, sizes, bidirectional=True),
+        gru_jax.init_readout(head_key, 2 * sizes[-1], len(LEVELS)),
     )
 
 
@@ -75,11 +79,12 @@ def quantiles_of(
     quantiles that cross are no distribution's (Chernozhukov et al. 2010).
     """
     encoder_key, decoder_key = (None, None) if key is None else jax.random.split(key)
-    state, _ = gru_jax.gru_stack_unroll(
+    states, _ = gru_jax.gru_stack_unroll(
         model.encoder, None, windows.past, recurrent_dropout=rate, key=encoder_key
     )
+    both = [gru_jax.Bidirectional(h, h) for h in states]
     _, hs = gru_jax.gru_stack_unroll(
-        model.decoder, state, windows.coming, recurrent_dropout=rate, key=decoder_key
+        model.decoder, both, windows.coming, recurrent_dropout=rate, key=decoder_key
     )
     distances = gru_jax.readout(model.head, hs)
     return jnp.sort(windows.day_before[..., None] + distances, axis=-1)
