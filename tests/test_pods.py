@@ -124,6 +124,17 @@ def test_a_wide_gru_gathers_once_in_each_step_and_direction():
     assert pod.temporary_bytes <= weights / pod.chips
 
 
+def test_the_table_of_all_experiments_is_that_of_the_record():
+    experiments = PROGRAM.parents[1] / "experiments"
+    record = json.loads((experiments / "results" / "benchmark-pods.json").read_text("utf-8"))
+    (table,) = benchmark.summary(record).values()
+    lines = table.splitlines()
+    _, shown = (experiments / "README.md").read_text("utf-8").split(f"\n{lines[0]}\n")
+    rows = shown.partition("\n\n")[0].splitlines()
+    assert len(rows) > 1
+    assert set(rows) <= set(lines)
+
+
 def small(kind):
     collectives = Collective("all-gather", 20, 3_000_000), Collective(kind, 1, 2_000_000)
     return pods.Pod(8, "time step", 10, collectives, 1_234_567_890, 2_500_000)
