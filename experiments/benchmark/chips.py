@@ -10,7 +10,7 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -99,8 +99,8 @@ def compile_for(chip: str, function: Callable[..., Any], *args: Any) -> Program:
     """
     platform, *_ = CHIPS[chip]
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), args)
-    with _environment(ENVIRONMENT[platform]), _all_optimisations(), _output() as output:
-        device = SingleDeviceSharding(_device(chip))
+    with compiler(platform) as output:
+        device = SingleDeviceSharding(devices(chip)[0])
         start = time.perf_counter()
         traced = jax.jit(function, in_shardings=device).trace(*shapes)
         compiled = traced.lower(lowering_platforms=(platform,)).compile()
@@ -115,8 +115,21 @@ def compile_for(chip: str, function: Callable[..., Any], *args: Any) -> Program:
     return Program(text, launches(text), size, seconds, kernels)
 
 
-def _device(chip: str) -> Any:
-    platform, topology, packages, _ = CHIPS[chip]
+@contextmanager
+def compiler(platform: str) -> Iterator[Callable[[], str]]:
+    """Meanwhile programs for a platform are compiled as for a user; gives what was printed."""
+    with _environment(ENVIRONMENT[platform]), _all_optimisations(), _output() as output:
+        yield output
+
+
+def devices(chip: str, topology: str | None = None) -> Sequence[Any]:
+    """The devices of a chip's topology, or of another one of a TPU; within `compiler`.
+
+    Raises:
+      MissingCompilerError: the packages that compile for the chip are not there.
+    """
+    platform, default, packages, _ = CHIPS[chip]
+    topology = topology or default
     sheet = Path(__file__).with_name(topology)
     try:
         if platform == "tpu":
@@ -130,7 +143,8 @@ def _device(chip: str) -> Any:
             f"nothing here compiles for {chip}: install {packages} as the extra aot has them, and "
             f"set JAX_PLATFORMS=cpu where no such device is ({error})."
         ) from error
-    return described.devices[0]
+    found: Sequence[Any] = described.devices
+    return found
 
 
 @contextmanager

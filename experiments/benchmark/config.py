@@ -30,14 +30,22 @@ class Config:
         "streaming",
         "compile",
         "accelerators",
+        "pods",
     ] = "default"
     """The defaults of everything else: "default" is the published benchmark, "quick" a glance."""
     compare: Literal[
-        "libraries", "tuning", "models", "derivatives", "streaming", "compile", "accelerators"
+        "libraries",
+        "tuning",
+        "models",
+        "derivatives",
+        "streaming",
+        "compile",
+        "accelerators",
+        "pods",
     ] = "libraries"
     """The libraries; ours without each item of its tuning for XLA on CPU; gradients mapped over
-    many models; derivatives of all kinds; single steps; the time to compile a gradient; or programs
-    for GPUs and TPUs."""
+    many models; derivatives of all kinds; single steps; the time to compile a gradient; programs
+    for GPUs and TPUs; or training on many TPU chips."""
     workloads: Annotated[tuple[Workload, ...], DISTINCT] = tuple(WORKLOADS)
     rounds: Annotated[int, Interval("[1, 10000]")] = 20
     """How often each implementation runs."""
@@ -62,4 +70,5 @@ PRESETS = {
         workloads=("rl", "one", "big"),
         tables=False,
     ),
+    "pods": Config(preset="pods", compare="pods", tables=False),
 }

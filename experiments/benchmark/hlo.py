@@ -1,10 +1,11 @@
-"""How many kernels a compiled program launches, read off its text.
+"""How many kernels a compiled program launches and what its devices exchange, read off its text.
 
 On a GPU every fusion, custom call and copy of the schedule is one launch, and those of a loop's
 body are launched once per iteration. On a TPU, which runs a program without launches, the same
 count is that of the operations which follow one another.
 """
 
+import math
 import re
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -40,6 +41,17 @@ class Launches(NamedTuple):
         return self.outside + sum(loop.iterations * loop.launches for loop in self.loops)
 
 
+class Collective(NamedTuple):
+    """An exchange between devices."""
+
+    opcode: str
+    """"all-reduce", "all-gather", "reduce-scatter", "all-to-all" or "collective-permute"."""
+    iterations: int
+    """How often it runs in one call of the program."""
+    bytes: int
+    """Of its result on each device."""
+
+
 FREE = frozenset(
     {
         *("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "opt-barrier"),
@@ -48,6 +60,9 @@ FREE = frozenset(
     }
 )
 """What names a buffer, or stands for the computations that it calls."""
+EXCHANGES = frozenset(
+    {"all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute"}
+)
 BUFFERS = ("AllocateBuffer", "Sharding")
 """Custom calls that compute nothing."""
 
@@ -64,6 +79,47 @@ def launches(program: str) -> Launches:
     computations, entry = _computations(program)
     outside, loops = _count(computations, entry, 1)
     return Launches(outside, tuple(loops))
+
+
+def collectives(program: str) -> list[Collective]:
+    """The collectives of a compiled program.
+
+    Args:
+      program: as for `launches`.
+
+    Raises:
+      ValueError: a loop whose trip count is not known when the program is compiled.
+    """
+    computations, entry = _computations(program)
+    return list(_collectives(computations, entry, 1))
+
+
+def _collectives(
+    computations: dict[str, list[Instruction]], name: str, iterations: int
+) -> Iterator[Collective]:
+    """Those of a computation, and of all that it calls."""
+    for instruction in computations[name]:
+        opcode, result, text = instruction
+        kind = opcode.removesuffix("-start")
+        if kind in EXCHANGES:
+            yield Collective(kind, iterations, _bytes(kind, opcode, result))
+        if opcode == "while":
+            trips = iterations * _trip_count(computations, instruction)
+            yield from _collectives(computations, _attribute(text, "body"), trips)
+        elif opcode == "fusion":
+            yield from _collectives(computations, _attribute(text, "calls"), iterations)
+        for called in _called(instruction):
+            yield from _collectives(computations, called, iterations)
+
+
+def _bytes(kind: str, opcode: str, result: str) -> int:
+    sizes = [
+        int(bits) // 8 * math.prod(int(n) for n in shape.split(",") if n)
+        for bits, shape in re.findall(r"\b[a-z]+(\d+)\[([\d,]*)\]", result)
+    ]
+    if opcode == kind or kind == "all-reduce":
+        return sum(sizes)
+    return sizes[1]  # one that starts returns its operand, its result, and what it waits for
 
 
 def _count(

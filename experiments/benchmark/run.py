@@ -20,6 +20,7 @@ from experiments.benchmark import (
     compiling,
     derivatives,
     models,
+    pods,
     streaming,
     studies,
 )
@@ -98,6 +99,7 @@ MEASURES: Mapping[str, Callable[[Config], dict[str, Any]]] = {
     "streaming": lambda config: streaming.measure(config.rounds),
     "compile": lambda config: compiling.measure(config.rounds),
     "accelerators": lambda config: accelerators.measure(config.workloads, config.rounds),
+    "pods": lambda config: pods.measure(),
 }
 
 
@@ -107,6 +109,7 @@ TABLES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "derivatives": derivatives.markdown_derivatives,
     "streaming": streaming.markdown_streaming,
     "compile": compiling.markdown_compiling,
+    "pods": pods.markdown_pods,
 }
 """Of each comparison that has one table."""
 

@@ -4,7 +4,6 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +15,7 @@ import optax
 from experiments.harness import checkpoints
 from experiments.harness.files import as_json
 from experiments.harness.progress import Clock, progress
+from experiments.harness.updates import jitted
 
 
 def adam(
@@ -76,14 +76,6 @@ class Fitted(NamedTuple):
     warnings: list[str]  # sentences on what went wrong
 
 
-class _State(NamedTuple):
-    params: Any
-    optimiser: Any
-    carry: Any
-    best_params: Any
-    best_loss: jax.Array
-
-
 def fit(
     config: TrainingConfig,
     key: jax.Array,
@@ -116,8 +108,8 @@ def fit(
       FloatingPointError: the loss in training or in validation (of every seed) is not finite.
       CheckpointError: a checkpoint cannot be written, or none that is there can be read.
     """
-    train, evaluate, keep_best, init = _compile(config.optimiser, key, loss, evaluate)
-    state = _State(params, init(params), carry, params, jnp.full(key.shape, jnp.inf, jnp.float32))
+    train, evaluate, keep_best, new_state = jitted(config.optimiser, key, loss, evaluate)
+    state = new_state(params, carry)
     state = jax.tree.map(jnp.copy, state)  # `train` will write over its arrays, not the caller's
     history: list[dict[str, Any]] = []
     with checkpoints.open_manager(config.folder) as manager:
@@ -190,45 +182,6 @@ def _warnings(best: jax.Array, history: list[dict[str, Any]], baseline: float) -
 def _values(losses: Any) -> np.ndarray:
     """Losses out of a history as numbers; None, as JSON has it, is NaN."""
     return np.array(losses, np.float64)
-
-
-def _compile(
-    optimiser: optax.GradientTransformation,
-    key: jax.Array,
-    loss: Callable[..., Any],
-    evaluate: Callable[..., Any],
-) -> tuple[Callable[..., Any], ...]:
-    """The jitted parts of `fit`, written for one seed and mapped over several."""
-
-    def update(state: _State, key: jax.Array, batch: Any, step: jax.Array) -> Any:
-        gradient = jax.value_and_grad(loss, has_aux=True)
-        step_key = jax.random.fold_in(key, step)
-        (value, carry), gradients = gradient(state.params, state.carry, batch, step_key)
-        updates, optimiser_state = optimiser.update(gradients, state.optimiser, state.params)
-        params = optax.apply_updates(state.params, updates)
-        return state._replace(params=params, optimiser=optimiser_state, carry=carry), value
-
-    def keep_best(state: _State, value: jax.Array) -> _State:
-        new, old = (state.params, value), (state.best_params, state.best_loss)
-        best_params, best_loss = jax.tree.map(partial(jnp.where, value < state.best_loss), new, old)
-        return state._replace(best_params=best_params, best_loss=best_loss)
-
-    init = optimiser.init
-    if key.ndim:
-        update = jax.vmap(update, in_axes=(0, 0, None, None))
-        evaluate, keep_best, init = map(jax.vmap, (evaluate, keep_best, init))
-
-    @partial(jax.jit, donate_argnums=0)
-    def train(state: _State, first: jax.Array, batches: Any) -> tuple[_State, jax.Array]:
-        def body(state: _State, inputs: tuple[Any, jax.Array]) -> Any:
-            batch, step = inputs
-            return update(state, key, batch, step)
-
-        count = len(jax.tree.leaves(batches)[0])
-        state, losses = jax.lax.scan(body, state, (batches, first + jnp.arange(count)))
-        return state, losses.mean(axis=0)
-
-    return train, jax.jit(evaluate), jax.jit(keep_best, donate_argnums=0), init
 
 
 def _exhausted(history: list[dict[str, Any]], patience: int | None) -> bool:

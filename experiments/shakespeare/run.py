@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import optax
 
 import gru_jax
 from experiments.harness import training
@@ -106,7 +107,7 @@ def train(
         training.TrainingConfig(
             steps=config.steps,
             evaluate_every=config.evaluate_every,
-            optimiser=training.adam(config.learning_rate, config.steps, b2=0.99),
+            optimiser=optimiser_of(config),
             items_per_step=config.batch_size * config.chunk_length,
             unit="characters",
             folder=run.checkpoints,
@@ -122,6 +123,11 @@ def train(
         evaluate=lambda model: evaluate(config, model, streams),
         carry=gru_jax.zero_state(model.stack, (config.batch_size,)),
     )
+
+
+def optimiser_of(config: Config) -> optax.GradientTransformation:
+    """What updates the parameters."""
+    return training.adam(config.learning_rate, config.steps, b2=0.99)
 
 
 def use(config: Config) -> str:
