@@ -29,15 +29,23 @@ class Config:
         "derivatives",
         "streaming",
         "compile",
+        "devices",
         "accelerators",
     ] = "default"
     """The defaults of everything else: "default" is the published benchmark, "quick" a glance."""
     compare: Literal[
-        "libraries", "tuning", "models", "derivatives", "streaming", "compile", "accelerators"
+        "libraries",
+        "tuning",
+        "models",
+        "derivatives",
+        "streaming",
+        "compile",
+        "devices",
+        "accelerators",
     ] = "libraries"
     """The libraries; ours without each item of its tuning for XLA on CPU; gradients mapped over
-    many models; derivatives of all kinds; single steps; the time to compile a gradient; or programs
-    for GPUs and TPUs."""
+    many models; derivatives of all kinds; single steps; the time to compile a gradient; updates
+    on two CPU devices and in two processes; or programs for GPUs and TPUs."""
     workloads: Annotated[tuple[Workload, ...], DISTINCT] = tuple(WORKLOADS)
     rounds: Annotated[int, Interval("[1, 10000]")] = 20
     """How often each implementation runs."""
@@ -56,6 +64,9 @@ PRESETS = {
     "derivatives": Config(preset="derivatives", compare="derivatives", tables=False),
     "streaming": Config(preset="streaming", compare="streaming", tables=False),
     "compile": Config(preset="compile", compare="compile", rounds=5, tables=False),
+    "devices": Config(
+        preset="devices", compare="devices", workloads=("rl", "mid", "big", "long"), tables=False
+    ),
     "accelerators": Config(
         preset="accelerators",
         compare="accelerators",
