@@ -37,6 +37,7 @@ def models():
         "LSTMs": stack(init=gru_jax.init_lstm),
         "layer norm": gru_jax.init_layer_norm_gru(key, I, H),
         "minGRU": gru_jax.init_min_gru(key, I, H),
+        "generate": raised(gru_jax.init_gru(key, I, H)),
         "head": raised(gru_jax.init_readout(key, H, I)),
     }
 
@@ -161,8 +162,24 @@ def check_what_varies(model, mesh):
             assert jax.jit(run)(each).shape[0] == 2 * T
 
 
+def generated(model, params, h0, xs, *, mask, resets):
+    """Tokens after a prompt, the most probable ones: the states before and after them."""
+
+    def token_step(params, h, token):
+        x = jax.nn.one_hot(token, I)
+        return gru_jax.generate_step(params, model["head"], h, x, activation=lambda y: y)
+
+    h, _ = gru_jax.gru_unroll(params, h0, xs, mask=mask, resets=resets)
+    prompt = mask[:2].astype(jnp.int32)
+    last, _ = gru_jax.generate(jax.random.key(0), token_step, params, h, prompt, 3, temperature=0)
+    return h, last
+
+
 def check_gradients(model, meshes):
-    """Gradients equal those on one device; returns the collectives in each program."""
+    """Gradients, with a mask and resets, equal those on one device.
+
+    Returns the collectives in each program.
+    """
     gru, stack = gru_jax.gru_unroll, gru_jax.gru_stack_unroll
     small, long = inputs(), inputs(51, 32)  # with 128 units in chunks on CPU
     collectives = {}
@@ -170,6 +187,9 @@ def check_gradients(model, meshes):
         ("after", gru, {}, small),
         ("wide after", gru, {}, long),
         ("wide before", gru, {}, long),
+        ("before", gru, {"reverse": True, "save": "states"}, small),
+        ("generate", partial(generated, model), {}, small),
+        ("one way", stack, {}, small),
         ("both ways", stack, {}, small),
         ("both ways", stack, {"key": jax.random.key(0)} | NOISE, small),
     ):
@@ -193,7 +213,7 @@ def check_gradients(model, meshes):
             title = f"{name} with {' '.join([kind, *keywords])}"
             collectives[title] = sorted(set(re.findall(f" ({COLLECTIVES})", compiled.as_text())))
             assert actual[1].sharding.shard_shape(actual[1].shape)[1] == arrays[0].shape[1] // 2
-            if not (manual and keywords):  # each device draws its own noise
+            if not (manual and "key" in keywords):  # each device draws its own noise
                 # the weights' gradients are sums of up to 1600 terms in another order
                 compare(actual, expected, title, rtol=1e-4, atol=1e-4)
     return collectives

@@ -9,7 +9,16 @@ import numpy as np
 import pytest
 
 from experiments import benchmark
-from experiments.benchmark import compiling, derivatives, models, run, streaming, studies, timing
+from experiments.benchmark import (
+    compiling,
+    derivatives,
+    models,
+    parallel,
+    run,
+    streaming,
+    studies,
+    timing,
+)
 from experiments.benchmark.ours import OURS
 from experiments.benchmark.peers import PEERS
 from experiments.benchmark.timing import Shape, UnsupportedError
@@ -136,6 +145,35 @@ def test_compilation_is_timed_by_phases(tmp_path, monkeypatch):
     assert set(results["stack"]) == {"gru_jax", "plain scan", "Flax linen"}
     assert all(seconds > 0 for each in results["stack"].values() for seconds in each.values())
     assert table.count("\n| ") == 3
+
+
+def test_updates_are_timed_on_devices_and_in_processes(tmp_path, monkeypatch):
+    monkeypatch.setattr(parallel, "WORKLOADS", {"rl": TINY})
+    config = dataclasses.replace(benchmark.PRESETS["devices"], workloads=("rl",))
+    monkeypatch.setitem(benchmark.PRESETS, "devices", config)
+    losses, spread = {}, parallel.spread
+
+    def remembering(*arguments):
+        ready = spread(*arguments)
+
+        def call():
+            losses.setdefault(arguments[:2], []).append(ready.call())
+
+        return ready._replace(call=call)
+
+    monkeypatch.setattr(parallel, "spread", remembering)
+    _, table = timed_preset("devices", tmp_path, monkeypatch)
+    (expected,) = np.transpose(losses[1, 1])
+    assert expected[0] > expected[1]  # updates they are
+    for found in losses.values():
+        for each in np.transpose(found):
+            np.testing.assert_allclose(each, expected, rtol=1e-5)
+    assert [line.split(" | ")[0] for line in table.splitlines()[2:]] == [
+        "| 1 device",
+        "| 2 devices",
+        "| 2 processes",
+    ]
+    assert "(1.00)" in table.splitlines()[2]
 
 
 def test_stacks_that_are_compiled_are_equal():

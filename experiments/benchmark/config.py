@@ -29,6 +29,7 @@ class Config:
         "derivatives",
         "streaming",
         "compile",
+        "devices",
         "accelerators",
         "pods",
     ] = "default"
@@ -40,12 +41,14 @@ class Config:
         "derivatives",
         "streaming",
         "compile",
+        "devices",
         "accelerators",
         "pods",
     ] = "libraries"
     """The libraries; ours without each item of its tuning for XLA on CPU; gradients mapped over
-    many models; derivatives of all kinds; single steps; the time to compile a gradient; programs
-    for GPUs and TPUs; or training on many TPU chips."""
+    many models; derivatives of all kinds; single steps; the time to compile a gradient; updates
+    on two CPU devices and in two processes; programs for GPUs and TPUs; or training on many TPU
+    chips."""
     workloads: Annotated[tuple[Workload, ...], DISTINCT] = tuple(WORKLOADS)
     rounds: Annotated[int, Interval("[1, 10000]")] = 20
     """How often each implementation runs."""
@@ -64,6 +67,9 @@ PRESETS = {
     "derivatives": Config(preset="derivatives", compare="derivatives", tables=False),
     "streaming": Config(preset="streaming", compare="streaming", tables=False),
     "compile": Config(preset="compile", compare="compile", rounds=5, tables=False),
+    "devices": Config(
+        preset="devices", compare="devices", workloads=("rl", "mid", "big", "long"), tables=False
+    ),
     "accelerators": Config(
         preset="accelerators",
         compare="accelerators",

@@ -21,9 +21,10 @@ from experiments.benchmark import wide
 from experiments.benchmark.chips import MissingCompilerError, compiler, devices
 from experiments.benchmark.hlo import Collective, collectives
 from experiments.benchmark.timing import Shape
+from experiments.harness.devices import Layout
 from experiments.harness.records import markdown_table
 from experiments.harness.settings import SettingError
-from experiments.harness.updates import jitted
+from experiments.harness.updates import State, jitted
 from experiments.shakespeare.config import PRESETS, Config
 from experiments.shakespeare.data import Batch
 from experiments.shakespeare.model import init_model, loss_of
@@ -99,7 +100,8 @@ def data_parallel(topology: str, config: Config, *, options: Options | None = No
     carry = jax.eval_shape(
         partial(gru_jax.zero_state, batch_shape=(config.batch_size,)), model.stack
     )
-    parts = jitted(optimiser, key, partial(loss_of, config), jnp.zeros_like)
+    keep = partial(Layout(mesh).keep, axes=State(None, None, 0, None, None))
+    parts = jitted(optimiser, key, partial(loss_of, config), jnp.zeros_like, keep)
     state = place(jax.eval_shape(parts.new_state, model, carry), P())
     state = state._replace(carry=place(state.carry, P("batch")))
     size = UPDATES, config.chunk_length + 1, config.batch_size

@@ -20,6 +20,7 @@ from experiments.benchmark import (
     compiling,
     derivatives,
     models,
+    parallel,
     pods,
     streaming,
     studies,
@@ -98,6 +99,7 @@ MEASURES: Mapping[str, Callable[[Config], dict[str, Any]]] = {
     "derivatives": lambda config: derivatives.measure(config.rounds),
     "streaming": lambda config: streaming.measure(config.rounds),
     "compile": lambda config: compiling.measure(config.rounds),
+    "devices": lambda config: parallel.measure(config.workloads, config.rounds),
     "accelerators": lambda config: accelerators.measure(config.workloads, config.rounds),
     "pods": lambda config: pods.measure(),
 }
@@ -110,6 +112,7 @@ TABLES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "streaming": streaming.markdown_streaming,
     "compile": compiling.markdown_compiling,
     "pods": pods.markdown_pods,
+    "devices": parallel.markdown_parallel,
 }
 """Of each comparison that has one table."""
 

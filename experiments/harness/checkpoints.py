@@ -15,7 +15,8 @@ import jax
 import orbax.checkpoint as ocp
 from tqdm import tqdm
 
-from experiments.harness.files import write_json
+from experiments.harness.devices import by_first
+from experiments.harness.files import is_first, write_json
 
 CHECKSUMS = "sha256.json"
 """A checkpoint's last file: the sha256 of each of the others."""
@@ -33,6 +34,13 @@ def open_manager(folder: Path) -> ocp.CheckpointManager:
     Raises:
       CheckpointError: there are checkpoints, but none is whole.
     """
+    by_first(lambda: _delete_broken(folder))
+    logging.getLogger("absl").setLevel(logging.CRITICAL)  # `save` says what went wrong
+    options = ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=False)
+    return ocp.CheckpointManager(folder.absolute(), options=options)
+
+
+def _delete_broken(folder: Path) -> None:
     steps = [path for path in folder.glob("*") if path.name.isdigit()]
     broken = [path for path in steps if not _is_whole(path)]
     if len(broken) == len(steps) and any((path / CHECKSUMS).exists() for path in broken):
@@ -40,13 +48,12 @@ def open_manager(folder: Path) -> ocp.CheckpointManager:
     for path in broken:
         tqdm.write(f"Checkpoint {path.name} in {folder} is damaged or cut short, and passed over.")
         shutil.rmtree(path)
-    logging.getLogger("absl").setLevel(logging.CRITICAL)  # `save` says what went wrong
-    options = ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=False)
-    return ocp.CheckpointManager(folder.absolute(), options=options)
 
 
 def save(manager: ocp.CheckpointManager, state: Any, history: list[dict[str, Any]]) -> None:
     """Writes the checkpoint of the history's last step, and returns when it is on disk.
+
+    Every process writes the arrays that it alone has; all must call this.
 
     Raises:
       CheckpointError: it could not be written.
@@ -61,8 +68,9 @@ def save(manager: ocp.CheckpointManager, state: Any, history: list[dict[str, Any
         with _uninterrupted():
             if not manager.save(step, args=ocp.args.Composite(**items)):
                 raise FileExistsError(f"orbax passes it over, having step {manager.latest_step()}")
-            folder = Path(manager.directory, str(step))
-            write_json(folder / CHECKSUMS, _checksums(folder))
+            if is_first():
+                folder = Path(manager.directory, str(step))
+                write_json(folder / CHECKSUMS, _checksums(folder))
     except Exception as error:  # of many kinds, orbax's and tensorstore's
         text = str(error) or type(error).__name__
         reason = next(filter(None, map(str.strip, text.splitlines())), text).rstrip(".")
@@ -72,7 +80,10 @@ def save(manager: ocp.CheckpointManager, state: Any, history: list[dict[str, Any
 
 
 def restore(manager: ocp.CheckpointManager, state: Any) -> tuple[Any, list[dict[str, Any]]]:
-    """The newest checkpoint's state and history, or `state` and none where there is none."""
+    """The newest checkpoint's state and history, or `state` and none where there is none.
+
+    The arrays are laid out as `state` is, whatever devices they were written from.
+    """
     step = manager.latest_step()
     if step is None:
         return state, []

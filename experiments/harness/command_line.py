@@ -16,6 +16,7 @@ import tyro
 
 from experiments.harness.checkpoints import CheckpointError
 from experiments.harness.datasets import DatasetError
+from experiments.harness.devices import ParallelRun, ProcessError, together
 from experiments.harness.models import load_model, model_path
 from experiments.harness.settings import (
     Config,
@@ -61,6 +62,8 @@ def parse(presets: Mapping[str, Config], arguments: Sequence[str] | None = None)
     config: Any = _parse(with_settings(default, settings), arguments)
     if config.run.resume:
         raise SettingError("--resume goes on with training, but --use trains nothing.")
+    if isinstance(config.run, ParallelRun) and (config.run.devices > 1 or config.run.coordinator):
+        raise SettingError("--devices and --coordinator spread training, but --use trains nothing.")
     if difference := changed(training_settings(config), settings):
         raise SettingError(f"--use trains nothing, so these must not change: {difference}.")
     used: Config = config
@@ -103,11 +106,12 @@ def launch(main: Callable[[Any], Any], presets: Mapping[str, Any]) -> None:
         config = parse(presets)
         if hasattr(config.run, "resume") and not getattr(config, "use", None):
             resuming = f"; to go on from the last checkpoint: {_resuming()}"
-        main(config)
+        with together(resuming or "."):
+            main(config)
         sys.stdout.flush()
     except SettingError as error:
         _end(str(error), 2)
-    except (CheckpointError, DatasetError, FloatingPointError) as error:
+    except (CheckpointError, DatasetError, FloatingPointError, ProcessError) as error:
         _end(str(error), 1)
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
         if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
@@ -136,4 +140,6 @@ def _end(sentence: str, status: int) -> None:
         sys.stdout.flush()
     except OSError:  # Python would try again, and say so, when it ends
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if jax.distributed.is_initialized():  # it would wait for the others, which wait for it
+        os._exit(status)
     raise SystemExit(status)

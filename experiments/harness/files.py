@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and by the first process of a run only."""
 
 import json
 import math
@@ -9,10 +9,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import jax
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path` that takes its place once it is whole."""
+    """A temporary file beside `path` that takes its place once it is whole.
+
+    In another process than the first it goes away again.
+    """
+    if not is_first():
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder, path.name)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     os.close(handle)
@@ -23,6 +32,11 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def is_first() -> bool:
+    """Whether this process writes and prints: the only one, or the first of several."""
+    return not jax.distributed.is_initialized() or jax.process_index() == 0
 
 
 def write_json(path: Path, value: Any) -> Any:

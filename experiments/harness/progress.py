@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from experiments.harness.files import is_first
+
 INTERVAL = 10.0
 """Seconds between two lines."""
 
 
 @contextmanager
 def progress(total: int, done: int) -> Iterator[Callable[[int, Mapping[str, str]], None]]:
-    """Shows the steps of a run on standard error.
+    """Shows the steps of a run on standard error; of several processes the first one does.
 
     Args:
       total: how many steps there are.
@@ -24,6 +26,9 @@ def progress(total: int, done: int) -> Iterator[Callable[[int, Mapping[str, str]
     Yields:
       A function that is told the steps done, and by their names what else is to be shown.
     """
+    if not is_first():
+        yield lambda step, shown: None
+        return
     if sys.stderr.isatty():
         with tqdm(total=total, initial=done, unit="step", dynamic_ncols=True) as bar:
 

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import filelock
+from jax.sharding import Mesh
 
-from experiments.harness import models, records
-from experiments.harness.files import write_json
+from experiments.harness import devices, models, records
+from experiments.harness.files import is_first, write_json
 from experiments.harness.settings import (
     SettingError,
     changed,
@@ -36,12 +37,14 @@ class OpenRun:
     Attributes:
       config: its configuration.
       data: the sha256 of each file that it reads.
+      mesh: the devices that it is spread over; None for one device.
       environment: see `records.environment`.
       warnings: sentences that end up in the record and in the last lines.
     """
 
     config: Any
     data: Mapping[str, str]
+    mesh: Mesh | None = None
     environment: Mapping[str, str] = field(default_factory=records.environment)
     warnings: list[str] = field(default_factory=list)
     _start: float = field(default_factory=time.perf_counter)
@@ -68,7 +71,7 @@ class OpenRun:
         """
         record: dict[str, Any] = {
             "settings": settings_of(self.config),
-            "environment": dict(self.environment),
+            "environment": dict(self.environment) | devices.described(self.mesh),
             "data": dict(self.data),
             "warnings": self.warnings,
             "results": results,
@@ -93,20 +96,32 @@ class OpenRun:
 def begun(config: Any, data: Callable[[], Mapping[str, str]] = dict) -> Iterator[OpenRun]:
     """Begins a run, or goes on with one, after all that can be checked before training is.
 
+    Of several processes the first one holds and claims the folder, writes and prints.
+
     Args:
       config: the run's.
       data: gives the sha256 of each file that the run reads; a pinned file's need not be there.
 
     Raises:
       SettingError: a setting is out of range; the folder cannot be written or is in use by another
-        process; what is to be resumed had other settings or data.
+        process; what is to be resumed had other settings or data; the devices are not there.
+      ProcessError: that happened to the first process, and this is another one.
     """
     check(config)
-    run = OpenRun(config, data())
-    with _locked(run.record):
-        resume = getattr(config.run, "resume", None)
-        if resume is not None:
-            _claim(run, resume=resume)
+    mesh = devices.begin(config)
+    run = OpenRun(config, data(), mesh)
+    with contextlib.ExitStack() as held:
+
+        def claim() -> None:
+            held.enter_context(_locked(run.record))
+            resume = getattr(config.run, "resume", None)
+            if resume is not None:
+                _claim(run, resume=resume)
+
+        devices.by_first(claim)
+        if not is_first():
+            nowhere = held.enter_context(open(os.devnull, "w", encoding="utf-8"))
+            held.enter_context(contextlib.redirect_stdout(nowhere))
         yield run
 
 

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,9 +14,10 @@ import numpy as np
 import optax
 
 from experiments.harness import checkpoints
+from experiments.harness.devices import ONE_DEVICE, Layout
 from experiments.harness.files import as_json
 from experiments.harness.progress import Clock, progress
-from experiments.harness.updates import jitted
+from experiments.harness.updates import State, jitted
 
 
 def adam(
@@ -85,6 +87,7 @@ def fit(
     batch_at: Callable[[int], Any],
     evaluate: Callable[[Any], jax.Array],
     carry: Any = (),
+    layout: Layout = ONE_DEVICE,
 ) -> Fitted:
     """Trains: one jitted update, several of them in one `jax.lax.scan`.
 
@@ -100,6 +103,7 @@ def fit(
       batch_at: the batch of a step, a pytree of NumPy arrays, from the step's number.
       evaluate: `params -> loss`, the number whose minimum is sought; jitted here.
       carry: what goes from step to step besides the parameters, such as recurrent states.
+      layout: over which devices the batch is spread. Evaluated is on one device, of each process.
 
     Returns:
       The best parameters, their loss, and the history of the evaluations.
@@ -108,9 +112,12 @@ def fit(
       FloatingPointError: the loss in training or in validation (of every seed) is not finite.
       CheckpointError: a checkpoint cannot be written, or none that is there can be read.
     """
-    train, evaluate, keep_best, new_state = jitted(config.optimiser, key, loss, evaluate)
+    spread = State(None, None, layout.carry, None, None)
+    keep = partial(layout.keep, axes=spread)
+    train, evaluate, keep_best, new_state = jitted(config.optimiser, key, loss, evaluate, keep)
     state = new_state(params, carry)
     state = jax.tree.map(jnp.copy, state)  # `train` will write over its arrays, not the caller's
+    state = layout.put(state, spread)
     history: list[dict[str, Any]] = []
     with checkpoints.open_manager(config.folder) as manager:
         state, history = checkpoints.restore(manager, state)
@@ -126,13 +133,14 @@ def fit(
                     lambda *leaves: np.stack(leaves), *map(batch_at, range(first, step))
                 )
                 tick = time.perf_counter()
+                batches = layout.put(batches, layout.batch, ahead=1)
                 state, mean = train(state, jnp.asarray(first), batches)
                 _check_finite(mean, f"loss within steps {first} to {step}")
                 recent.append(mean)
                 speed = config.items_per_step * (step - first) / (time.perf_counter() - tick)
                 shown = {"loss": f"{np.mean(mean):.3f}", f"{config.unit}/s": f"{speed:,.0f}"}
                 if step % config.evaluate_every == 0 or step == config.steps:
-                    value = evaluate(state.params)
+                    value = layout.agreed(evaluate(layout.local(state.params)))
                     _check_finite(value, f"validation loss at step {step}")
                     state = keep_best(state, value)
                     entry = {
@@ -149,7 +157,8 @@ def fit(
                     shown["validation"] = f"{np.mean(values):.3f}"
                 show(step, shown)
     warnings = _warnings(state.best_loss, history, config.baseline)
-    return Fitted(state.best_params, state.best_loss, history, warnings)
+    best_params, best_loss = layout.local((state.best_params, state.best_loss))
+    return Fitted(best_params, best_loss, history, warnings)
 
 
 def best_seed(fitted: Fitted) -> Any:

@@ -16,7 +16,7 @@ class State(NamedTuple):
     optimiser: Any
     carry: Any
     best_params: Any
-    best_loss: jax.Array
+    best_loss: Any
 
 
 class Jitted(NamedTuple):
@@ -38,8 +38,12 @@ def jitted(
     key: jax.Array,
     loss: Callable[..., Any],
     evaluate: Callable[..., Any],
+    keep: Callable[[State], State],
 ) -> Jitted:
-    """The parts of `training.fit`, from its arguments of these names."""
+    """The parts of `training.fit`, from its arguments of these names.
+
+    `keep` lays the state out on the devices after each update.
+    """
 
     def update(state: State, key: jax.Array, batch: Any, step: jax.Array) -> Any:
         gradient = jax.value_and_grad(loss, has_aux=True)
@@ -63,7 +67,8 @@ def jitted(
     def train(state: State, first: jax.Array, batches: Any) -> tuple[State, jax.Array]:
         def body(state: State, inputs: tuple[Any, jax.Array]) -> Any:
             batch, step = inputs
-            return update(state, key, batch, step)
+            state, value = update(state, key, batch, step)
+            return keep(state), value
 
         count = len(jax.tree.leaves(batches)[0])
         state, losses = jax.lax.scan(body, state, (batches, first + jnp.arange(count)))

@@ -3,14 +3,13 @@
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
+from experiments.harness.devices import ParallelOptions, ParallelRun
 from experiments.harness.settings import (
     DISTINCT,
     BatchSize,
     EvaluateEvery,
     Form,
     LearningRate,
-    Run,
-    RunOptions,
     Seeds,
     Size,
     Steps,
@@ -38,7 +37,7 @@ class Config:
     steps: Steps = 1500
     learning_rate: LearningRate = 2e-3
     evaluate_every: EvaluateEvery = 250
-    run: RunOptions = field(default_factory=Run)
+    run: ParallelOptions = field(default_factory=ParallelRun)
 
 
 PRESETS = {

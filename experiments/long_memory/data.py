@@ -7,7 +7,7 @@ et al. 2016): ten symbols, a long delay, then the same ten symbols again.
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,8 +18,8 @@ COPIED = 10
 class Batch(NamedTuple):
     """Sequences and what to answer to them."""
 
-    xs: np.ndarray  # [T, B, I]
-    targets: np.ndarray  # numbers [B], or symbols [10, B]
+    xs: Any  # [T, B, I]
+    targets: Any  # numbers [B], or symbols [10, B]
 
 
 def adding(rng: np.random.Generator, steps: int, batch_size: int) -> Batch:

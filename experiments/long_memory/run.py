@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from experiments.harness import records, training
+from experiments.harness.devices import Layout
 from experiments.harness.runs import OpenRun, begun
 from experiments.long_memory import plot
 from experiments.long_memory.config import Config
@@ -52,6 +53,7 @@ def learn(run: OpenRun, task: str, cell: str) -> dict[str, Any]:
         loss=loss,
         batch_at=lambda step: batch_at(0, step, config.batch_size),
         evaluate=lambda model: loss_of(cell, model, validation),
+        layout=Layout(run.mesh, batch=Batch(1, -1)),
     )
     run.warnings.extend(f"{task}, {cell}: {warning}" for warning in fitted.warnings)
     few = batch_at(2, 1, 100)

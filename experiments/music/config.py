@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from experiments.harness.cells import Name
+from experiments.harness.devices import ParallelOptions, ParallelRun
 from experiments.harness.settings import (
     DISTINCT,
     USAGE,
@@ -13,8 +14,6 @@ from experiments.harness.settings import (
     Interval,
     LearningRate,
     Rate,
-    Run,
-    RunOptions,
     Seeds,
     Size,
     Steps,
@@ -64,7 +63,7 @@ class Config:
     """0 takes the most probable notes, 1 draws them by the model's own odds."""
     sample_seed: Annotated[int, Interval("[0, 4294967295]"), USAGE] = 0
     """Another one draws another continuation."""
-    run: RunOptions = field(default_factory=Run)
+    run: ParallelOptions = field(default_factory=ParallelRun)
 
 
 PRESETS = {

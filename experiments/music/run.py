@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from experiments.harness import records, training
+from experiments.harness.devices import Layout
 from experiments.harness.models import opened, params_of
 from experiments.harness.runs import OpenRun, begun
 from experiments.harness.settings import SettingError, stem_of
@@ -72,6 +73,7 @@ def learn(run: OpenRun, name: str, cell: str, parts: Data) -> tuple[dict[str, An
         loss=loss,
         batch_at=lambda step: data.batch_at(step, name, parts.train, config.batch_size),
         evaluate=lambda model: evaluate(config, cell, model, validation),
+        layout=Layout(run.mesh, batch=Batch(1, 0)),
     )
     run.warnings.extend(f"{name}, {cell}: {warning}" for warning in fitted.warnings)
     tested = jax.jit(jax.vmap(lambda model: evaluate(config, cell, model, test)))

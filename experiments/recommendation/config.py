@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
+from experiments.harness.devices import ParallelOptions, ParallelRun
 from experiments.harness.settings import (
     USAGE,
     BatchSize,
@@ -11,8 +12,6 @@ from experiments.harness.settings import (
     LearningRate,
     Length,
     Rate,
-    Run,
-    RunOptions,
     Seeds,
     Size,
     Steps,
@@ -46,7 +45,7 @@ class Config:
     items: Annotated[tuple[str, ...], USAGE] = ()
     """With --use: what you have chosen, in order: films by their titles or a part of them, products
     by their numbers."""
-    run: RunOptions = field(default_factory=Run)
+    run: ParallelOptions = field(default_factory=ParallelRun)
 
 
 PRESETS = {

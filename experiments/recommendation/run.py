@@ -15,6 +15,7 @@ import numpy as np
 
 import gru_jax
 from experiments.harness import records, training
+from experiments.harness.devices import Layout
 from experiments.harness.models import opened, params_of
 from experiments.harness.runs import OpenRun, begun
 from experiments.harness.settings import SettingError
@@ -87,6 +88,7 @@ def train(
         batch_at=lambda step: data.batch_at(step, pairs, config.batch_size, config.chunk_length),
         evaluate=lambda model: 1 - ndcg_at(10, gru_ranks(model, validation).unseen),
         carry=jnp.zeros((config.seeds, config.batch_size, config.hidden_size)),
+        layout=Layout(run.mesh, batch=1, carry=1),
     )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from experiments.harness import records, training
 from experiments.harness.datasets import read_lines
+from experiments.harness.devices import Layout
 from experiments.harness.figures import plot_losses
 from experiments.harness.models import opened, params_of
 from experiments.harness.runs import OpenRun, begun
@@ -76,6 +77,7 @@ def train(run: OpenRun, parts: Mapping[str, Batch], words: int, classes: int) ->
         loss=loss,
         batch_at=lambda step: data.batch_at(step, parts["train"], config.batch_size),
         evaluate=lambda m: 1 - accuracy_of(log_p_of(m, validation.tokens), validation.labels),
+        layout=Layout(run.mesh),
     )
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
+from experiments.harness.devices import ParallelOptions, ParallelRun
 from experiments.harness.settings import (
     USAGE,
     BatchSize,
@@ -15,8 +16,6 @@ from experiments.harness.settings import (
     LearningRate,
     Length,
     Rate,
-    Run,
-    RunOptions,
     Size,
     Steps,
     Use,
@@ -61,7 +60,7 @@ class Config:
     """Another one draws another sample."""
     temperature: Annotated[float, Interval("[0, 1000]"), USAGE] = 0.8
     """0 takes the most probable character, 1 draws from the model's distribution."""
-    run: RunOptions = field(default_factory=Run)
+    run: ParallelOptions = field(default_factory=ParallelRun)
 
 
 PRESETS = {

@@ -11,6 +11,7 @@ import optax
 
 import gru_jax
 from experiments.harness import training
+from experiments.harness.devices import Layout
 from experiments.harness.figures import plot_losses
 from experiments.harness.models import opened, params_of
 from experiments.harness.runs import OpenRun, begun
@@ -122,6 +123,7 @@ def train(
         ),
         evaluate=lambda model: evaluate(config, model, streams),
         carry=gru_jax.zero_state(model.stack, (config.batch_size,)),
+        layout=Layout(run.mesh, batch=data.Batch(1, None), carry=0),
     )
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
+from experiments.harness.devices import ParallelOptions, ParallelRun
 from experiments.harness.settings import (
     DISTINCT,
     USAGE,
@@ -14,8 +15,6 @@ from experiments.harness.settings import (
     LearningRate,
     NotNegative,
     Rate,
-    Run,
-    RunOptions,
     Seeds,
     Size,
     Steps,
@@ -53,7 +52,7 @@ class Config:
     """With --use: the recording whose digits are to be found; see `data.read_recording`."""
     width: Annotated[int, Interval("[1, 100]"), USAGE] = 8
     """Prefixes that the beam search keeps."""
-    run: RunOptions = field(default_factory=Run)
+    run: ParallelOptions = field(default_factory=ParallelRun)
 
 
 PRESETS = {

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.harness import records, training
+from experiments.harness.devices import Layout
 from experiments.harness.figures import plot_losses
 from experiments.harness.models import opened, params_of
 from experiments.harness.runs import OpenRun, begun
@@ -73,6 +74,7 @@ def train(run: OpenRun, task: Task, recordings: Data) -> training.Fitted:
         loss=loss,
         batch_at=lambda step: data.batch_at(config, task, step, recordings.train),
         evaluate=lambda model: loss_of(task, model, validation),
+        layout=Layout(run.mesh, batch=Batch(1, 0, 0)),
     )
 
 

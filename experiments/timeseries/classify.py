@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.harness import training
+from experiments.harness.devices import Layout
 from experiments.harness.runs import OpenRun
 from experiments.timeseries import vowels
 from experiments.timeseries.baselines import logistic_regression, nearest_neighbour
@@ -63,6 +64,7 @@ def train(run: OpenRun, name: str, known: Batch, evaluated: Batch) -> training.F
         loss=loss,
         batch_at=lambda step: vowels.batch_at(step, known, config.batch_size),
         evaluate=lambda model: nats_of(model, evaluated),
+        layout=Layout(run.mesh, batch=Batch(1, 0, 0)),
     )
     run.warnings.extend(f"{name}: {warning}" for warning in fitted.warnings)
     return fitted

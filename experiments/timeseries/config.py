@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
+from experiments.harness.devices import ParallelOptions, ParallelRun
 from experiments.harness.settings import (
     USAGE,
     BatchSize,
@@ -13,8 +14,6 @@ from experiments.harness.settings import (
     LearningRate,
     NotNegative,
     Rate,
-    Run,
-    RunOptions,
     Seeds,
     Size,
     Steps,
@@ -55,7 +54,7 @@ class Config:
     use: Use = None
     table: Annotated[Path, USAGE] = Path("-")
     """With --use: the file to classify or to forecast from; "-" is standard input."""
-    run: RunOptions = field(default_factory=Run)
+    run: ParallelOptions = field(default_factory=ParallelRun)
 
 
 PRESETS = {

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.harness import training
+from experiments.harness.devices import Layout
 from experiments.harness.runs import OpenRun
 from experiments.timeseries import demand, plot
 from experiments.timeseries.baselines import forecasts
@@ -70,6 +71,7 @@ def train(
         evaluate=lambda model: pinball(
             quantiles_of(model, validation), jnp.asarray(validation.demand)
         ),
+        layout=Layout(run.mesh, batch=Windows(1, 1, 1, 1)),
     )
     run.warnings.extend(fitted.warnings)
     return fitted

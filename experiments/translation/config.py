@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
+from experiments.harness.devices import ParallelOptions, ParallelRun
 from experiments.harness.settings import (
     USAGE,
     BatchSize,
@@ -13,8 +14,6 @@ from experiments.harness.settings import (
     Layers,
     LearningRate,
     Rate,
-    Run,
-    RunOptions,
     Size,
     Steps,
     Use,
@@ -52,7 +51,7 @@ class Config:
     beam_size: Annotated[int, Interval("[1, 100]"), USAGE] = 5
     length_penalty: Annotated[float, Interval("[0, 10]"), USAGE] = 0.0
     """See `search.beam_search`."""
-    run: RunOptions = field(default_factory=Run)
+    run: ParallelOptions = field(default_factory=ParallelRun)
 
 
 PRESETS = {

@@ -11,6 +11,7 @@ import numpy as np
 
 from experiments.harness import training
 from experiments.harness.datasets import read_lines
+from experiments.harness.devices import Layout
 from experiments.harness.figures import plot_losses
 from experiments.harness.models import opened, params_of
 from experiments.harness.runs import OpenRun, begun
@@ -115,6 +116,7 @@ def train(
         loss=loss,
         batch_at=data.batches_of(pairs, config.batch_size),
         evaluate=lambda model: nats_per_token(model, validation),
+        layout=Layout(run.mesh),
     )
 
 

@@ -1,0 +1,238 @@
+"""Data parallelism: the batch is spread over devices, of one process or of several.
+
+Parameters are replicated. `jax.jit` partitions the program that is written for one device, and adds
+the gradients up over the devices. All processes run the same program; each puts the rows of its own
+devices onto them, and the first one alone writes and prints.
+"""
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Any
+
+import jax
+import numpy as np
+import tyro
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from experiments.harness.files import is_first
+from experiments.harness.settings import Form, Interval, Run, SettingError, check
+
+HEARTBEAT = 30
+"""Seconds without a sign of life after which a process counts as dead, and ends all others."""
+ADDRESS = Form(r"auto|.+:[0-9]{1,5}", "HOST:PORT or auto")
+
+
+class ProcessError(RuntimeError):
+    """Another process of the run has failed; the message is one sentence."""
+
+
+@dataclass(frozen=True)
+class ParallelRun(Run):
+    """A run that may be spread over devices, which change nothing but the order of sums."""
+
+    devices: Annotated[int, Interval("[1, 65536]")] = 1
+    """Devices of each process, over which every batch is spread: its first accelerators or, where
+    there is none, parts of the CPU."""
+    coordinator: Annotated[str, ADDRESS] | None = None
+    """Be one of several processes, which share a file system: HOST:PORT where process 0 listens, or
+    "auto" on a cluster whose scheduler JAX knows."""
+    processes: Annotated[int, Interval("[1, 65536]")] | None = None
+    """With HOST:PORT: how many processes there are."""
+    process: Annotated[int, Interval("[0, 65535]")] | None = None
+    """With HOST:PORT: which of them this one is, from 0."""
+
+
+ParallelOptions = Annotated[ParallelRun, tyro.conf.arg(name="")]
+
+
+def begin(config: Any) -> Mesh | None:
+    """Joins the other processes, and finds the devices; before anything else is computed.
+
+    Args:
+      config: of an experiment; its run may be a `ParallelRun`.
+
+    Returns:
+      The devices of all processes in one axis, "batch"; None if there is but one device.
+
+    Raises:
+      SettingError: there are fewer devices than asked for, the batch does not spread over them, or
+        an option of the processes lacks another one.
+    """
+    run = config.run
+    if not isinstance(run, ParallelRun):
+        return None
+    check(run)
+    if run.devices > 1:
+        with contextlib.suppress(RuntimeError):  # JAX has its devices already
+            jax.config.update("jax_num_cpu_devices", run.devices)
+    _join(run)
+    if run.devices > jax.local_device_count():
+        raise SettingError(
+            f"--devices is {run.devices}, but must be at most {jax.local_device_count()}, the "
+            f"number of this process's devices ({jax.default_backend()})."
+        )
+    count = run.devices * jax.process_count()
+    if config.batch_size % count:
+        raise SettingError(
+            f"--batch-size is {config.batch_size}, but must be a multiple of {count}, the number "
+            "of all devices."
+        )
+    if count == 1:
+        return None
+    chosen = [
+        device
+        for process in range(jax.process_count())
+        for device in jax.local_devices(process)[: run.devices]
+    ]
+    return Mesh(np.array(chosen), ("batch",))
+
+
+def _join(run: ParallelRun) -> None:
+    """Makes this process one of several, if it is to be."""
+    by_hand = run.coordinator not in (None, "auto")
+    for name in ("processes", "process"):
+        if (getattr(run, name) is not None) != by_hand:
+            raise SettingError(
+                f"--{name} is {getattr(run, name)} and --coordinator {run.coordinator}, but "
+                "--coordinator HOST:PORT, --processes and --process must come together."
+            )
+    if run.processes is not None and run.process is not None and run.process >= run.processes:
+        raise SettingError(
+            f"--process is {run.process}, but must be below --processes, which is {run.processes}."
+        )
+    if run.coordinator is None or jax.distributed.is_initialized():
+        return
+    jax.config.update("jax_enable_preemption_service", val=False)  # SIGTERM ends it as ever
+    address = run.coordinator if by_hand else None
+    try:
+        jax.distributed.initialize(
+            address, run.processes, run.process, heartbeat_timeout_seconds=HEARTBEAT
+        )
+    except ValueError as error:
+        raise SettingError(
+            f"--coordinator is auto, but JAX finds no cluster here ({error}): give HOST:PORT."
+        ) from error
+    default = sys.excepthook
+
+    def end(*failure: Any) -> None:
+        default(*failure)
+        os._exit(1)  # at its end Python would wait for the others, which wait for this process
+
+    sys.excepthook = end
+    # connects all devices now: later the processes must come to it within half a minute
+    multihost_utils.sync_global_devices("begin")
+
+
+def by_first(do: Callable[[], object]) -> None:
+    """Does something in the first process, while the others wait; where it fails, all end.
+
+    Raises:
+      ProcessError: it failed, and this is another process.
+    """
+    failure = None
+    if is_first():
+        try:
+            do()
+        except Exception as error:  # raised below, when the others know of it
+            failure = error
+    if jax.distributed.is_initialized():
+        failed = bool(multihost_utils.broadcast_one_to_all(np.array(failure is not None)))
+        if failed and not is_first():
+            raise ProcessError("The first process has failed, and says why.")
+    if failure is not None:
+        raise failure
+
+
+@contextlib.contextmanager
+def together(advice: str) -> Iterator[None]:
+    """A block in which an error that comes of another process's end says so.
+
+    Args:
+      advice: what can be done about it; ends the sentence.
+
+    Raises:
+      ProcessError: another process has ended.
+    """
+    try:
+        yield
+    except Exception as error:  # of many kinds, for JAX passes on what its collectives say
+        signs = ("Gloo", "NCCL", "CoordinationService")
+        if not jax.distributed.is_initialized() or not any(sign in str(error) for sign in signs):
+            raise
+        raise ProcessError(f"Another process has ended, or cannot be reached{advice}") from error
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the arrays of an update lie on the devices.
+
+    Attributes:
+      mesh: as `begin` returns it; None leaves everything as it is, on one device.
+      batch: the axis of the batch in each array of it, as `in_axes` of `jax.vmap`; an array whose
+        axis is None is replicated.
+      carry: likewise of what goes from step to step, the axis of the seeds included.
+    """
+
+    mesh: Mesh | None = None
+    batch: Any = 0
+    carry: Any = 0
+
+    def put(self, tree: Any, axes: Any, *, ahead: int = 0) -> Any:
+        """Arrays on the devices, of which each process puts the rows of its own.
+
+        Args:
+          tree: of arrays, the same in every process.
+          axes: those to spread, a prefix of the tree.
+          ahead: so many axes more stand before them.
+        """
+        return self._with(_put, tree, axes, ahead)
+
+    def keep(self, tree: Any, axes: Any) -> Any:
+        """Within `jax.jit`, the tree as `put` lays it out."""
+        return self._with(jax.lax.with_sharding_constraint, tree, axes, 0)
+
+    def _with(self, place: Callable[..., Any], tree: Any, axes: Any, ahead: int) -> Any:
+        if self.mesh is None:
+            return tree
+        mesh = self.mesh
+
+        def place_leaf(axis: int | None, leaf: Any) -> Any:
+            spec: list[str | None] = [None] * np.ndim(leaf)
+            if axis is not None:
+                spec[axis + ahead if axis >= 0 else axis] = "batch"
+            return place(leaf, NamedSharding(mesh, P(*spec)))
+
+        def place_part(axis: int | None, part: Any) -> Any:
+            return jax.tree.map(partial(place_leaf, axis), part)
+
+        return jax.tree.map(place_part, axes, tree, is_leaf=lambda axis: axis is None)
+
+    def local(self, tree: Any) -> Any:
+        """Replicated arrays as this process has them on its first device."""
+        if self.mesh is None:
+            return tree
+        return jax.tree.map(lambda leaf: leaf.addressable_data(0), tree)
+
+    def agreed(self, value: jax.Array) -> Any:
+        """A number that decides how the run goes on: the first process's."""
+        return value if self.mesh is None else multihost_utils.broadcast_one_to_all(value)
+
+
+ONE_DEVICE = Layout()
+
+
+def _put(array: Any, sharding: NamedSharding) -> jax.Array:
+    whole = np.asarray(array)
+    return jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
+
+
+def described(mesh: Mesh | None) -> dict[str, str]:
+    """The devices and processes of a run, for its record."""
+    count = 1 if mesh is None else mesh.size
+    return {"devices": f"{count} of {jax.default_backend()}", "processes": str(jax.process_count())}

@@ -1,0 +1,76 @@
+"""A small experiment that is one of several processes, which `test_devices.py` starts.
+
+`python run_processes.py DIES_AT OPTION...`: at that step the process kills itself.
+"""
+
+import os
+import signal
+import sys
+from dataclasses import dataclass, field
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import gru_jax
+from experiments.harness import training
+from experiments.harness.command_line import launch
+from experiments.harness.devices import Layout, ParallelOptions, ParallelRun
+from experiments.harness.runs import begun
+from experiments.harness.settings import BatchSize
+
+STEPS, TIME, SIZE = 30, 6, 5
+
+
+@dataclass(frozen=True)
+class Config:
+    preset: str = "default"
+    batch_size: BatchSize = 4
+    run: ParallelOptions = field(default_factory=ParallelRun)
+
+
+def loss(params, h, batch, key):
+    """A GRU with dropout follows its input; its state goes on from batch to batch."""
+    xs, weight = batch
+    h, hs = gru_jax.gru_unroll(params, h, xs)
+    keep = jax.random.bernoulli(key, 0.9, hs.shape)
+    return weight * jnp.mean((jnp.where(keep, hs, 0) - jnp.cos(xs)) ** 2), h
+
+
+def main(config, dies_at=-1):
+    def batch_at(step):
+        if step == dies_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        xs = np.random.default_rng(step).normal(size=(TIME, config.batch_size, SIZE))
+        return xs.astype(np.float32), np.float32(1 + step % 2)
+
+    with begun(config) as run:
+        params = gru_jax.init_gru(jax.random.key(0), SIZE, SIZE)
+        fitted = training.fit(
+            training.TrainingConfig(
+                steps=STEPS,
+                evaluate_every=10,
+                optimiser=training.adam(1e-2, STEPS),
+                items_per_step=config.batch_size,
+                unit="rows",
+                folder=run.checkpoints,
+                steps_per_call=5,
+            ),
+            jax.random.key(1),
+            params,
+            loss=loss,
+            batch_at=batch_at,
+            evaluate=lambda params: loss(
+                params, jnp.zeros((config.batch_size, SIZE)), batch_at(999), jax.random.key(0)
+            )[0],
+            carry=jnp.zeros((config.batch_size, SIZE)),
+            layout=Layout(run.mesh, batch=(1, None)),
+        )
+        run.save_model(fitted.params)
+        run.write_record({"loss": float(fitted.loss)}, history=fitted.history)
+        run.conclude("done")
+
+
+if __name__ == "__main__":
+    dies_at = int(sys.argv.pop(1))
+    launch(lambda config: main(config, dies_at), {"default": Config()})

@@ -1,0 +1,142 @@
+"""Every experiment tells `fit` along which axes its batches and its states are spread."""
+
+import importlib
+from pathlib import Path
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+import pytest
+
+from experiments import (
+    long_memory,
+    music,
+    recommendation,
+    sentiment,
+    shakespeare,
+    speech,
+    translation,
+)
+from experiments.__main__ import rows
+from experiments.harness import training
+from experiments.harness.devices import ParallelRun
+from experiments.recommendation.data import cases_of, pairs_of
+from experiments.shakespeare.run import keys_of
+from experiments.speech.data import COEFFICIENTS, Data, Part
+
+pytestmark = pytest.mark.usefixtures("jax_defaults")
+BATCH = 6  # no other axis is as long
+RNG = np.random.default_rng(0)
+
+
+def tokens(*shape):
+    return RNG.integers(3, 9, shape).astype(np.int32)
+
+
+def train_long_memory(run, task):
+    run.config = long_memory.Config(batch_size=BATCH, hidden_size=4, seeds=2)
+    long_memory.run.learn(run, task, "gru")
+
+
+def train_sentiment(run):
+    run.config = sentiment.Config(batch_size=BATCH, hidden_size=4, embedding_size=4, seeds=2)
+    part = sentiment.data.Batch(tokens(20, 7), RNG.integers(0, 2, 20))
+    sentiment.run.train(run, {"train": part, "validation": part}, 9, 2)
+
+
+def train_shakespeare(run):
+    run.config = config = shakespeare.Config(
+        batch_size=BATCH, hidden_size=4, embedding_size=4, chunk_length=8
+    )
+    key = keys_of(config)[0]
+    model = shakespeare.run.init_model(config, key, 9)
+    shakespeare.run.train(run, key, model, (tokens(200), tokens(200)), baseline=1.0)
+
+
+def train_recommendation(run):
+    run.config = recommendation.Config(
+        batch_size=BATCH, hidden_size=4, embedding_size=4, chunk_length=2, seeds=2
+    )
+    histories = [RNG.permutation(9).astype(np.int32) for _ in range(10)]
+    cases = cases_of(histories, 2)
+    recommendation.run.train(run, pairs_of(histories), cases, 9, baseline=1.0)
+
+
+def train_speech(run, task):
+    run.config = speech.Config(batch_size=BATCH, hidden_size=4, seeds=2)
+    lengths = np.full(20, 8)
+    frames = RNG.normal(size=(160, COEFFICIENTS)).astype(np.float32)
+    part = Part(frames, 8 * np.arange(20), lengths, np.arange(20) % 10)
+    none = np.zeros(COEFFICIENTS)
+    speech.run.train(run, task, Data(part, part, part, none, none))
+
+
+def train_translation(run):
+    run.config = config = translation.Config(batch_size=BATCH, hidden_size=4, embedding_size=4)
+    pairs = translation.data.Batch(tokens(20, 7), tokens(20, 8))
+    model = translation.run.init(config, jax.random.key(0), ([None] * 9, [None] * 9))
+    translation.run.train(run, model, pairs, pairs, jax.random.key(1))
+
+
+def train_music(run):
+    run.config = music.Config(batch_size=BATCH, hidden_size=4, seeds=2)
+    rolls = [RNG.integers(0, 2, (9, 88)).astype(np.uint8) for _ in range(8)]
+    music.run.learn(run, "jsb", "gru", music.data.Data(rolls, rolls, rolls))
+
+
+CASES = {
+    "long_memory adding": lambda run: train_long_memory(run, "adding-8"),
+    "long_memory copy": lambda run: train_long_memory(run, "copy-4"),
+    "sentiment": train_sentiment,
+    "shakespeare": train_shakespeare,
+    "recommendation": train_recommendation,
+    "speech isolated": lambda run: train_speech(run, "isolated"),
+    "speech connected": lambda run: train_speech(run, "connected"),
+    "translation": train_translation,
+    "music": train_music,
+}
+
+
+class ToldError(Exception):
+    """What `fit` was told."""
+
+
+def spread(axes, tree):
+    """The sizes of the axes that are spread."""
+    found = []
+
+    def note(axis, part):
+        found.extend(np.shape(leaf)[axis] for leaf in jax.tree.leaves(part) if axis is not None)
+
+    jax.tree.map(note, axes, tree, is_leaf=lambda axis: axis is None)
+    return found
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_axis_of_the_batch_is_told(case, monkeypatch):
+    def fit(*_, **told):
+        raise ToldError(told)
+
+    monkeypatch.setattr(training, "fit", fit)
+    monkeypatch.setitem(speech.data.STRINGS, "validation", 4)
+    run = SimpleNamespace(mesh="mesh", checkpoints=Path("checkpoints"), warnings=[])
+    with pytest.raises(ToldError) as caught:
+        CASES[case](run)
+    (told,) = caught.value.args
+    layout, batch = told["layout"], told["batch_at"](0)
+    assert layout.mesh == "mesh"
+    sizes = spread(layout.batch, batch)
+    assert sizes == [BATCH] * len(sizes)
+    large = [leaf for leaf in jax.tree.leaves(batch) if np.size(leaf) > 1]
+    assert len(sizes) == len(large)
+    carry = told.get("carry", ())
+    assert spread(layout.carry, carry) == [BATCH] * len(jax.tree.leaves(carry))
+
+
+def test_no_experiment_that_can_be_spread_is_missing():
+    names = {
+        row.name
+        for row in rows()
+        if isinstance(importlib.import_module(f"experiments.{row.name}").Config().run, ParallelRun)
+    }
+    assert names == {case.split()[0] for case in CASES}
