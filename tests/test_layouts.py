@@ -15,6 +15,7 @@ from experiments import (
     sentiment,
     shakespeare,
     speech,
+    timeseries,
     translation,
 )
 from experiments.__main__ import rows
@@ -23,6 +24,7 @@ from experiments.harness.devices import ParallelRun
 from experiments.recommendation.data import cases_of, pairs_of
 from experiments.shakespeare.run import keys_of
 from experiments.speech.data import COEFFICIENTS, Data, Part
+from experiments.timeseries import classify, demand, forecast, vowels
 
 pytestmark = pytest.mark.usefixtures("jax_defaults")
 BATCH = 6  # no other axis is as long
@@ -84,6 +86,24 @@ def train_music(run):
     music.run.learn(run, "jsb", "gru", music.data.Data(rolls, rolls, rolls))
 
 
+def train_vowels(run):
+    run.config = timeseries.Config(batch_size=BATCH, hidden_size=4, seeds=2)
+    xs = RNG.normal(size=(vowels.LONGEST, 20, vowels.COEFFICIENTS)).astype(np.float32)
+    known = vowels.Batch(xs, np.full(20, 9), RNG.integers(0, vowels.SPEAKERS, 20))
+    classify.train(run, "whole", known, known)
+
+
+def train_demand(run):
+    run.config = timeseries.Config(batch_size=BATCH, hidden_size=4, seeds=2)
+    count = 12 * demand.WEEK
+    calendar = RNG.normal(size=(count, demand.CALENDAR)).astype(np.float32)
+    series = demand.Series(*RNG.normal(size=(2, count)), calendar, np.arange(count))
+    scale = demand.Scale((0.0, 1.0), (0.0, 1.0))
+    origins = demand.DAY * np.arange(8, 60)
+    windows = demand.windows_of(series, scale, origins[:4], 2)
+    forecast.train(run, series, scale, origins, windows)
+
+
 CASES = {
     "long_memory adding": lambda run: train_long_memory(run, "adding-8"),
     "long_memory copy": lambda run: train_long_memory(run, "copy-4"),
@@ -92,6 +112,8 @@ CASES = {
     "recommendation": train_recommendation,
     "speech isolated": lambda run: train_speech(run, "isolated"),
     "speech connected": lambda run: train_speech(run, "connected"),
+    "timeseries vowels": train_vowels,
+    "timeseries demand": train_demand,
     "translation": train_translation,
     "music": train_music,
 }
