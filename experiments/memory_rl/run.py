@@ -57,17 +57,16 @@ def learn(run: OpenRun, task: str, policy: str) -> dict[str, Any]:
             for first in range(start, config.updates, every):
                 state, returns = mapped(state, keys, first)
                 if not all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(state.params)):
-                    raise FloatingPointError(f"{task}, {policy}: lower --learning-rate.")
+                    raise FloatingPointError(
+                        f"Parameters of {task}, {policy}, are not finite: lower --learning-rate."
+                    )
                 step = first + every
                 history.append(as_json({"step": step, "returns": returns.tolist(), **clock.read()}))
                 checkpoints.save(manager, state, history)
                 trained = step * config.seeds * config.environments * config.steps
                 speed = trained / history[-1]["seconds"]
-                shown = {
-                    "return": f"{np.mean(returns):.3f}",
-                    "steps/s": f"{speed:,.0f}",
-                }
-                show(step, shown)
+                mean = f"{np.mean(returns):.3f}"
+                show(step, {"return": mean, "steps/s": f"{speed:,.0f}"})
     evaluated = jax.jit(jax.vmap(partial(evaluate, problem, episodes=config.episodes)))
     fresh = jax.vmap(jax.random.fold_in, (0, None))(keys, config.updates)  # no update had these
     return {
