@@ -49,7 +49,7 @@ def chunked_loss(
         a pytree of numbers or arrays, such as a sum and a count, each of which is summed. Traced
         once for calls with the same shapes, as the step of `unroll` is.
       params: passed to `loss`.
-      h0: the first state, any pytree of arrays.
+      h0: the first state, any pytree of arrays, sharded as `loss` returns it.
       xs: whatever has a time axis, a pytree of arrays `[T, ...]`: inputs, targets, masks, resets.
         T may be 0.
       chunk: C, a number of steps. If it does not divide T the last chunk is shorter, which costs a
