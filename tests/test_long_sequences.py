@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import resource
+import signal
+import subprocess
 import sys
 from functools import partial
 
@@ -17,7 +19,7 @@ import gru_jax
 from experiments import long_sequences
 from experiments.harness.datasets import DatasetError
 from experiments.harness.settings import Run
-from experiments.long_sequences import Config, cost
+from experiments.long_sequences import Config, cost, gradients
 from experiments.long_sequences import data as texts
 from experiments.long_sequences.data import sequence_of
 from experiments.long_sequences.gradients import compare, deviation, exact_gradient, gradient_of
@@ -178,6 +180,9 @@ def test_a_run_learns_records_and_resumes(tmp_path, monkeypatch):
     monkeypatch.setattr(texts, "files", dict)
     passes = {"cpu_seconds": [0.1, 0.3, 0.2], "peak_mebibytes": 500.0, "temporary_mebibytes": 1.5}
     monkeypatch.setattr(cost, "measured_apart", lambda name, length, config: passes)
+    monkeypatch.setattr(gradients, "exact_gradient", lambda model, sequence: model)
+    half = partial(jax.tree.map, lambda leaf: 0.5 * leaf)
+    monkeypatch.setattr(gradients, "gradient_of", lambda *way: lambda model, sequence: half(model))
     config = dataclasses.replace(CONFIG, run=Run(output=tmp_path))
     found = long_sequences.main(config)
     record = json.loads((tmp_path / "long_sequences-default.json").read_text())
@@ -191,8 +196,9 @@ def test_a_run_learns_records_and_resumes(tmp_path, monkeypatch):
     assert "| 20, overlap | 60 | 0.01 |" in tables["validation"]
     memory, times = list(tables.values())[1::-1]
     assert "| way | T = 100 | T = 200 |" in times
-    assert "| chunked_loss | 2000.0 | 1000.0 |" in times
+    assert "| chunked_loss | 1000.0 | 500.0 |" in times
     assert "| chunked_loss | 1.5 / 500 | 1.5 / 500 |" in memory
+    assert "| 20 | 5.0e-01, 1.000000 |" in tables["relative error and cosine"]
     monkeypatch.setattr(cost, "measured_apart", None)
     again = long_sequences.main(dataclasses.replace(config, run=Run(output=tmp_path, resume=True)))
     assert again == found
@@ -208,3 +214,12 @@ def test_a_process_of_its_own_measures_one_pass():
     assert len(entry["nats_per_pass"]) == 5
     assert entry["nats_per_pass"][-1] < entry["nats_per_pass"][0]
     assert entry["peak_mebibytes"] >= entry["peak_mebibytes_before"] > 50
+
+
+def test_a_process_that_is_killed_for_memory_ends_the_run_in_one_sentence(monkeypatch):
+    def killed(*args, **options):
+        return subprocess.CompletedProcess(args, -signal.SIGKILL)
+
+    monkeypatch.setattr(subprocess, "run", killed)
+    with pytest.raises(MemoryError):
+        cost.measured_apart("chunked_loss", 100, CONFIG)

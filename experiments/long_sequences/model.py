@@ -71,7 +71,7 @@ class Overlap(NamedTuple):
 
 def no_overlap(h: jax.Array, length: int) -> Overlap:
     """Before the first segment."""
-    return Overlap(h, jnp.zeros(length, jnp.int32), jnp.array(True))
+    return Overlap(h, jnp.zeros(length, jnp.int32), jnp.ones((), bool))
 
 
 def overlapped(model: Model, last: Overlap, sequence: Sequence) -> tuple[jax.Array, Overlap]:
@@ -82,7 +82,7 @@ def overlapped(model: Model, last: Overlap, sequence: Sequence) -> tuple[jax.Arr
     _, hs = gru_jax.gru_unroll(model.gru, last.h, model.embedding[inputs], mask=real)
     nats = nats_of(model, hs[overlap:], sequence.targets)
     h = jnp.where(real[count - 1], hs[count - 1], last.h)
-    return nats, Overlap(h, inputs[count:], jnp.array(False))
+    return nats, Overlap(h, inputs[count:], jnp.zeros((), bool))
 
 
 def truncated(loss: Loss, length: int) -> Loss:

@@ -43,7 +43,8 @@ def plot(path: Path, results: Mapping[str, Any]) -> None:
         learning.set(title="an update", xlabel="epochs", ylabel="validation, nats per character")
         for axes in (memory, time, gradients, learning):
             axes.grid(alpha=0.3)
-            axes.legend(frameon=False, fontsize=8)
+            place = "lower left" if axes is gradients else "best"
+            axes.legend(frameon=False, fontsize=8, loc=place)
 
 
 def _gradients(axes: Any, found: Mapping[str, Any]) -> None:
