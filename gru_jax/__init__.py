@@ -2,6 +2,7 @@
 
 from . import _serialization as _serialization
 from . import convert as convert
+from ._chunked_loss import chunked_loss
 from ._generate import generate
 from ._masks import sequence_mask
 from ._readout import ReadoutParams, generate_step, init_readout, readout
@@ -32,6 +33,7 @@ __all__ = (  # noqa: RUF022, by topic
     "zero_state",
     # any cell over time
     "unroll",
+    "chunked_loss",
     "sequence_mask",
     # layers and directions
     "GRUStack",

@@ -2,6 +2,7 @@
 
 import operator
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -137,6 +138,19 @@ def as_array(name: str, value: ArrayLike | Sequence[Any]) -> jax.Array:
         return jnp.asarray(value)
     except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{name} is {kind(value)}, but must be an array.") from error
+
+
+def check_time_axis(name: str, tree: Any) -> tuple[Any, Any]:
+    """A pytree of arrays `[T, ...]`, and T; raises `ValueError` for other leading axes."""
+    tree = jax.tree.map(partial(as_array, name), tree)
+    lengths = {leaf.shape[:1] for leaf in jax.tree.leaves(tree)}
+    if len(lengths) != 1 or () in lengths:
+        raise ValueError(
+            f"{name} has leading axes {sorted(lengths, key=str)}, but must have one time axis T "
+            "common to all."
+        )
+    ((length,),) = lengths
+    return tree, length
 
 
 def check_flags(

@@ -1,7 +1,6 @@
 """Any step function over time, with masks, resets and either direction."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, SupportsIndex
 
 import jax
@@ -14,6 +13,7 @@ from ._checks import (
     check_callable,
     check_flags,
     check_size,
+    check_time_axis,
     is_symbolic,
 )
 from ._state import Tree, check_reset_state, like_inputs, vary_like, zeros_for
@@ -76,14 +76,7 @@ def unroll(
     ((2, 5), (7, 2, 5))
     """
     check_callable("step", step, "(params, h, x) -> h'")
-    xs = jax.tree.map(partial(as_array, "xs"), xs)
-    lengths = {leaf.shape[:1] for leaf in jax.tree.leaves(xs)}
-    if len(lengths) != 1 or () in lengths:
-        raise ValueError(
-            f"xs has leading axes {sorted(lengths, key=str)}, but must have one time axis T "
-            "common to all."
-        )
-    ((length,),) = lengths
+    xs, length = check_time_axis("xs", xs)
     h0 = first_state(h0, params, xs, mask, resets, reset_state)
     shapes = {(length, *leaf.shape[:-1]) for leaf in jax.tree.leaves(h0)}
     mask = check_flags("mask", mask, shapes)
@@ -158,8 +151,8 @@ def detached(h_last: Any, h0: Any, xs: Any) -> Any:
     return jax.tree.map(jnp.copy, h0) if isinstance(length, int) and length == 0 else h_last
 
 
-def check_next(h: Any, new: Any) -> None:
-    """Raises `ValueError` if a step's result is not like the state it was given."""
+def check_next(h: Any, new: Any, name: str = "step") -> None:
+    """Raises `ValueError` if a function returned a state that is not like the one it was given."""
     old, new = (jax.tree.map(lambda leaf: jax.typeof(leaf), tree) for tree in (h, new))
     structures: list[Any] = [jax.tree.structure(old), jax.tree.structure(new)]
     same = structures[0] == structures[1] and all(
@@ -168,7 +161,7 @@ def check_next(h: Any, new: Any) -> None:
     )
     if not same:
         raise ValueError(
-            f"step returned {new}, but must return a state like the one that it was given, {old}."
+            f"{name} returned {new}, but must return a state like the one that it was given, {old}."
         )
 
 

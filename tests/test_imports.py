@@ -15,7 +15,7 @@ LAYERS = [
     {"_initializers", "_state"},
     {"_masks", "_scan"},
     {"cells"},
-    {"_readout", "_generate", "recurrence"},
+    {"_readout", "_generate", "_chunked_loss", "recurrence"},
     {"stack"},
     {"convert", "flax", "_serialization"},
     {"__init__"},

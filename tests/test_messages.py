@@ -24,6 +24,11 @@ def token_step(params, h, token):
     return gru_jax.generate_step(GRU, HEAD, h, x, activation=lambda y: y)
 
 
+def loss_of_chunk(params, h, xs):
+    h, hs = gru_jax.gru_unroll(GRU, h, xs)
+    return jnp.sum(hs**2), h
+
+
 SIZES = {"key": KEY, "input_size": I, "hidden_size": H}
 STEP = {"resets": FLAGS[0], "reset_state": H0}
 UNROLL = {"mask": FLAGS, "resets": FLAGS, "reset_state": H0, "reverse": False}
@@ -71,6 +76,7 @@ CALLS = {
     gru_jax.unroll: {"step": gru_jax.gru_step, "params": GRU, "h0": H0, "xs": XS}
     | UNROLL
     | {"unroll": 1},
+    gru_jax.chunked_loss: {"loss": loss_of_chunk, "params": (), "h0": H0, "xs": XS, "chunk": 2},
     gru_jax.gru_unroll: {"params": GRU, "h0": H0, "xs": XS}
     | UNROLL
     | {"unroll": 1, "save": "gates", "zoneout": 0.1, "state_scale": H0}
@@ -124,9 +130,10 @@ VALUES = {
 # Arguments for which a value of this kind is not wrong.
 ACCEPTED = {
     "None": "reset preset w_x_init w_h_init b_init b_hn_init h0 h0s hs mask resets reset_state "
-    "state_scale unit_mask key top_k tolerance guess implementation",
+    "state_scale unit_mask key top_k tolerance guess implementation "
+    "chunk",
     "int": "input_size hidden_size output_size max_length lengths length unroll temperature top_k "
-    "max_iterations tolerance",
+    "max_iterations tolerance chunk",
     "float": "temperature tolerance",
     "bool": "bias bidirectional reverse residual",
     "array of integers": "lengths hidden_sizes temperature",
@@ -137,7 +144,7 @@ ACCEPTED = {
     "GRUStack": "stack",
     "ReadoutParams": "readout_params",
 }
-ANY_PARAMS = gru_jax.unroll, gru_jax.generate  # whose step takes them
+ANY_PARAMS = gru_jax.unroll, gru_jax.chunked_loss, gru_jax.generate  # whose function takes them
 
 
 def cases():
@@ -159,7 +166,7 @@ def accepted(function, argument, kind):
     if (argument, kind) == ("key", "None"):
         return function is gru_jax.gru_stack_unroll
     if (argument, kind) == ("h0", "None"):
-        return function is not gru_jax.generate
+        return function not in (gru_jax.generate, gru_jax.chunked_loss)
     return argument in ACCEPTED.get(kind, "").split()
 
 

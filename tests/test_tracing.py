@@ -42,8 +42,15 @@ def test_repeated_calls_outside_jit_do_not_compile(cell, compilations):
         prompt = jnp.array([[1] * B, [2] * B])
         return gru_jax.generate(jax.random.key(2), own_step, (params, head), h0, prompt, 3)
 
+    def loss():
+        def own_loss(params, h, xs):
+            h, hs = gru_jax.unroll(step, params, h, xs)
+            return jnp.sum(jax.tree.leaves(hs)[0]), h
+
+        return gru_jax.chunked_loss(own_loss, params, h0, xs, 2)
+
     def everything():
-        results = [gru_jax.unroll(step, params, h0, xs, mask=mask), tokens()]
+        results = [gru_jax.unroll(step, params, h0, xs, mask=mask), tokens(), loss()]
         results.append(gru_jax.unroll(lambda p, h, x: step(p, h, x), params, h0, xs))
         if cell.startswith("gru"):
             results.append(gru_jax.gru_unroll(params, h0, xs, mask=mask))
