@@ -100,7 +100,7 @@ def test_a_pole_is_seen_with_noise_and_can_be_held():
         state, reward, done = pole.step(KEY, state, (state.motion @ gains > 0).astype(int))
         return (state, alive & ~done), reward * alive
 
-    start = pole.reset(KEY), jnp.array(True)
+    start = pole.reset(KEY), jnp.ones((), bool)
     _, rewards = jax.lax.scan(step, start, length=200)
     np.testing.assert_allclose(rewards.sum(), pole.optimum, rtol=1e-5)
 

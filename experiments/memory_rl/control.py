@@ -45,7 +45,7 @@ def controlled(noise: float) -> float:
             estimate = motion_after(estimate, jnp.where(action == 1, FORCE, -FORCE))
             return (state, estimate, alive & ~done), jnp.where(alive, reward, 0.0)
 
-        start = pole.reset(key), jnp.zeros(4), jnp.array(True)
+        start = pole.reset(key), jnp.zeros(4), jnp.ones((), bool)
         keys = jax.random.split(key, POLE_LIMIT)
         return jnp.sum(jax.lax.scan(step, start, (gains, keys))[1])
 

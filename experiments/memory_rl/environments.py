@@ -67,7 +67,16 @@ def t_maze(length: int) -> Environment:
         between = jnp.where(state.position == length, JUNCTION, CORRIDOR)
         return jnp.where(state.position == 0, sign, between)
 
-    return Environment(reset, step, observe, 3, 4, 4 * (length + 1), 4.0, 1.95)
+    return Environment(
+        reset,
+        step,
+        observe,
+        observation_size=3,
+        actions=4,
+        horizon=4 * (length + 1),
+        optimum=4.0,
+        memoryless=1.95,
+    )
 
 
 class CardState(NamedTuple):
@@ -104,7 +113,16 @@ def repeat_previous(k: int) -> Environment:
         del key
         return jax.nn.one_hot(state.suits[0], SUITS)
 
-    return Environment(reset, step, observe, SUITS, SUITS, CARDS, 1.0, -0.5)
+    return Environment(
+        reset,
+        step,
+        observe,
+        observation_size=SUITS,
+        actions=SUITS,
+        horizon=CARDS,
+        optimum=1.0,
+        memoryless=-0.5,
+    )
 
 
 class PoleState(NamedTuple):
@@ -155,7 +173,16 @@ def cart_pole(noise: float) -> Environment:
         bound = jnp.array([2 * POSITION, 2 * ANGLE])
         return jnp.clip(seen, -bound, bound)
 
-    return Environment(reset, step, observe, 2, 2, POLE_LIMIT, 1.0, None)
+    return Environment(
+        reset,
+        step,
+        observe,
+        observation_size=2,
+        actions=2,
+        horizon=POLE_LIMIT,
+        optimum=1.0,
+        memoryless=None,
+    )
 
 
 KINDS: dict[str, Callable[[Any], Environment]] = {

@@ -112,7 +112,16 @@ def rolled_out(
         environments, x, rewards, dones = jax.vmap(advance)(keys, carry.environments, actions)
         returns = carry.returns + rewards
         log_probs = log_prob(jax.nn.log_softmax(logits), actions)
-        done = Rollout(carry.x, carry.begins, actions, log_probs, values, rewards, dones, returns)
+        done = Rollout(
+            xs=carry.x,
+            resets=carry.begins,
+            actions=actions,
+            log_probs=log_probs,
+            values=values,
+            rewards=rewards,
+            dones=dones,
+            returns=returns,
+        )
         return Carry(environments, x, dones, h, jnp.where(dones, 0.0, returns)), done
 
     return jax.lax.scan(step, carry, jax.random.split(key, steps))
