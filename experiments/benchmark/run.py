@@ -70,7 +70,7 @@ def main(config: Config) -> dict[str, Any]:
         elif config.compare == "accelerators" and results["chips"]:
             chip_report.plot(run.record.with_suffix(".png"), results["chips"])
         print(*summary(record).values(), sep="\n")
-        run.conclude(f"{config.compare} timed")
+        run.conclude(f"measured: {config.compare}")
     return results
 
 

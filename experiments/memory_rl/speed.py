@@ -74,7 +74,8 @@ def timed_updates(config: Config, problem_of: Any) -> dict[str, Any]:
 
     def updates(problem: Problem, seeds: int, shape: Shape, mode: Mode) -> Ready:
         keys = jax.random.split(jax.random.key(0), seeds)
-        state = jax.jit(jax.vmap(partial(begin, problem)))(keys)
+        # one after the other: batches of Flax' orthogonal weights may hang on CPU
+        state = jax.jit(partial(jax.lax.map, partial(begin, problem)))(keys)
         return ready(jax.vmap(partial(update, problem)), state, keys)
 
     found: dict[str, Any] = {}
