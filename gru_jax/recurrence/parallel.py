@@ -85,8 +85,8 @@ def gru_unroll_parallel(
     that round the state. Derivatives of every order are those at the solution, not of the
     iterations.
 
-    On a CPU it is slower than `gru_unroll`: an iteration takes log T times the arithmetic of the
-    recurrence, H times that with full Jacobians. It has not been timed on other devices.
+    On a CPU it is slower than `gru_unroll`: every iteration takes the arithmetic of the recurrence,
+    about H times that with full Jacobians. It has not been timed on other devices.
 
     Args:
       params: the weights.
@@ -101,8 +101,8 @@ def gru_unroll_parallel(
       tolerance: a positive number. By default 8 times the machine epsilon of the dtype that is
         computed in; the iterations then go on to 4 times, as long as a row's residual falls.
       max_iterations: at least 0. With 0 everything is computed by the loop.
-      guess: the states `[T, ..., H]` to begin with, zeros by default; such as those of the training
-        step before. Nothing is differentiated with respect to it.
+      guess: the states `[T, ..., H]` to begin with, zeros by default; such as those of the same
+        sequences under the weights before an update. Nothing is differentiated with respect to it.
 
     Returns:
       `(h_last, hs, solution)`: as `gru_unroll`, and a `Solution`.
