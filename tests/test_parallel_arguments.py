@@ -57,7 +57,7 @@ def test_weights_of_any_size(reset, jacobian, gain):
     params, h0, xs = long_problem(reset, 20, gain=gain)
     _, hs, solution = gru_jax.gru_unroll_parallel(params, h0, xs, jacobian=jacobian)
     assert bool(jnp.all(jnp.isfinite(hs)))
-    assert bool(jnp.all(solution.residual <= 16 * EPS))
+    assert bool(jnp.all(solution.residual <= 20 * EPS))
 
 
 @BOTH
@@ -69,7 +69,7 @@ def test_narrow_weights_are_computed_with_in_float32(reset, jacobian, state):
     h0 = h0.astype(state)
     h_last, hs, solution = gru_jax.gru_unroll_parallel(params, h0, xs, jacobian=jacobian)
     assert (h_last.dtype, hs.dtype, solution.residual.dtype) == (state, state, jnp.float32)
-    assert bool(jnp.all(solution.converged & (solution.residual <= 16 * EPS)))
+    assert bool(jnp.all(solution.converged & (solution.residual <= 20 * EPS)))
     assert int(solution.iterations) <= 20
     wide = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), (params, h0, xs))
     assert_close(hs, gru_jax.gru_unroll(*wide)[1].astype(state), rtol=1e-2, atol=1e-5)

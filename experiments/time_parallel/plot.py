@@ -48,7 +48,8 @@ def _iterations(axes: Any, solved: Sequence[Mapping[str, Any]]) -> None:
         axes.plot([], [], marker, color="C7", label=f"T = {int(steps):,}")
     axes.plot([], [], "o", color="C7", markerfacecolor="none", label="not converged")
     axes.axvline(0, color="C7", linewidth=0.8)
-    axes.set(xlabel="largest Lyapunov exponent, per step", ylabel="iterations", yscale="log")
+    axes.set(xlabel="largest Lyapunov exponent, per step", ylabel="iterations")
+    axes.set_ylim(bottom=0)
 
 
 def _curves(axes: Any, solved: Sequence[Mapping[str, Any]], jacobian: str) -> None:
@@ -74,4 +75,6 @@ def _times(axes: Any, times: Sequence[Mapping[str, Any]]) -> None:
             axes.bar(places, ratios, 0.18, color=COLOURS[jacobian], alpha=alpha, label=label)
     axes.axhline(1, color="k", linewidth=0.8, label=SCAN)
     axes.set_xticks(np.arange(len(times)) + 0.3, labels)
-    axes.set(yscale="log", ylabel="time on this processor / gru_unroll's", xlabel="T")
+    axes.set(
+        yscale="log", ylabel="time on this processor / gru_unroll's", xlabel="T", ylim=(0.5, 1000)
+    )

@@ -98,7 +98,7 @@ def gru_unroll_parallel(
       reverse: run from the last step to the first; see `unroll`.
       jacobian: "full": the matrices J `[T, ..., H, H]` in memory; derivatives by an associative
         scan, too. "diagonal": their diagonals; derivatives by a loop.
-      tolerance: a positive number. By default 8 times the machine epsilon of the dtype that is
+      tolerance: a positive number. By default 16 times the machine epsilon of the dtype that is
         computed in; the iterations then go on to 4 times, as long as a row's residual falls.
       max_iterations: at least 0. With 0 everything is computed by the loop.
       guess: the states `[T, ..., H]` to begin with, zeros by default; such as those of the same
@@ -128,7 +128,7 @@ def gru_unroll_parallel(
     check_option("jacobian", jacobian, JACOBIANS)
     limit = check_size("max_iterations", max_iterations, least=0)
     eps = float(jnp.finfo(at_least_float32(h.dtype)).eps)  # type: ignore[no-untyped-call]
-    bound, goal = (8 * eps, 4 * eps) if tolerance is None else (_positive(tolerance),) * 2
+    bound, goal = (16 * eps, 4 * eps) if tolerance is None else (_positive(tolerance),) * 2
     shape = length, *h.shape
     start = jnp.zeros(shape, h.dtype) if guess is None else as_array("guess", guess)
     check_shape("guess", start, shape, "(T, *batch, H)")
