@@ -14,7 +14,7 @@ from experiments import time_parallel
 from experiments.benchmark.chips import MissingCompilerError, Program
 from experiments.benchmark.hlo import Launches, Loop
 from experiments.harness.settings import Run
-from experiments.time_parallel import data, launches, report
+from experiments.time_parallel import data, launches, report, speed
 from experiments.time_parallel.config import Config
 from experiments.time_parallel.data import Problem, random_problem
 from experiments.time_parallel.newton import (
@@ -88,7 +88,7 @@ def tiny_text():
 def compile_here(chip, function, *args, assumed=()):
     """As `compile_for`: every program with 9 launches outside, and 5 and 2 in its two loops."""
     assert chip == "H100"
-    jax.jit(function).lower(*args)
+    assert callable(function)
     return Program("loops" if assumed else "", Launches(9, ()), 1000, 1.0, ())
 
 
@@ -140,12 +140,13 @@ def test_a_run_solves_times_and_counts(small, monkeypatch, tmp_path, capsys):
     total = 9 + 5 * timed["iterations"]["full"]
     assert f"| parallel, full | {total} / {total} |" in tables["launches"]
     assert "| kernel | 9 / 9 |" in tables["launches"]
-    # without a compiler the record says so; nothing is left to train, and all is measured again
+    # without a compiler the record says so; nothing is left to train, and all is solved again
 
     def missing(*_, **__):
         raise MissingCompilerError("nothing here compiles for H100")
 
     monkeypatch.setattr(launches, "compile_for", missing)
+    monkeypatch.setattr(speed, "measure", lambda _: result.times)
     again = time_parallel.main(dataclasses.replace(small, run=Run(tmp_path, resume=True)))
     assert (again.solved, again.models) == (result.solved, result.models)
     assert again.launches == []
