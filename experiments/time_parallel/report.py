@@ -57,17 +57,18 @@ def shown(solutions: Mapping[str, Any]) -> str:
 
 
 def residuals_table(solved: Sequence[Mapping[str, Any]]) -> str:
-    """The largest residual of all weights, by T, in units of float32's epsilon."""
+    """By T the largest residual, and how far any is above the scan's, in epsilons of float32."""
     rows = []
     for steps in solved[0]["lengths"]:
         entries = [found["lengths"][steps] for found in solved]
-        largest = [
-            max(max(entry[jacobian]["residual"]) for entry in entries) for jacobian in JACOBIANS
-        ]
-        largest.append(max(max(entry["scan"]) for entry in entries))
-        rows.append([f"{int(steps):,}", *(f"{value / EPS:.1f}" for value in largest)])
-    head = ["T", *(NAMES[name] for name in (*JACOBIANS, SCAN))]
-    return markdown_table([head[0], *head[1:]], rows)
+        scans = [residual for entry in entries for residual in entry["scan"]]
+        cells = []
+        for jacobian in JACOBIANS:
+            residuals = [each for entry in entries for each in entry[jacobian]["residual"]]
+            above = max(a - b for a, b in zip(residuals, scans, strict=True))
+            cells.append(f"{max(residuals) / EPS:.1f} ({above / EPS:+.1f})")
+        rows.append([f"{int(steps):,}", *cells, f"{max(scans) / EPS:.1f}"])
+    return markdown_table(["T", *(NAMES[name] for name in (*JACOBIANS, SCAN))], rows)
 
 
 def label(shape: Mapping[str, int]) -> str:
