@@ -75,6 +75,16 @@ def test_what_depends_on_the_data_is_not_counted():
         hlo.launches(TEXT.replace("call(%x), to_apply", "conditional(%x), branch_computations"))
 
 
+def test_loops_without_a_trip_count_may_be_assumed_to_have_one():
+    """In the program's order; the outer loop's stands in the text."""
+    assert hlo.launches(TEXT, [4]).loops == (hlo.Loop(7, 1), hlo.Loop(7 * 4, 2))
+    outer_too = TEXT.replace("known_trip_count", "no_trip_count")
+    assert hlo.launches(outer_too, [3, 4]).loops == (hlo.Loop(3, 1), hlo.Loop(3 * 4, 2))
+    assert hlo.launches(outer_too, [3]).loops == (hlo.Loop(3, 1), hlo.Loop(3 * 5, 2))
+    with pytest.raises(ValueError, match=r"assumed is \[3, 4\], but the program has fewer loops"):
+        hlo.launches(TEXT, [3, 4])
+
+
 def compiled_for(chip, function, *args):
     try:
         return chips.compile_for(chip, function, *args)

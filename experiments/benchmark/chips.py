@@ -85,13 +85,16 @@ class MissingCompilerError(Exception):
     """There is no compiler for a chip here; its message says what to install or to set."""
 
 
-def compile_for(chip: str, function: Callable[..., Any], *args: Any) -> Program:
+def compile_for(
+    chip: str, function: Callable[..., Any], *args: Any, assumed: Sequence[int] = ()
+) -> Program:
     """Compiles a function for one device of a chip.
 
     Args:
       chip: one of `CHIPS`.
       function: a function of pytrees of arrays.
       *args: arrays, or their shapes.
+      assumed: trip counts of loops that depend on the data; see `hlo.launches`.
 
     Raises:
       MissingCompilerError: the packages that compile for the chip are not there.
@@ -112,7 +115,7 @@ def compile_for(chip: str, function: Callable[..., Any], *args: Any) -> Program:
     for kernel in kernels:
         if kernel.target is not None and kernel.target != CHIPS[chip].target:
             raise ValueError(f"kernel {kernel.name} is for {kernel.target}: {chip} cannot run it.")
-    return Program(text, launches(text), size, seconds, kernels)
+    return Program(text, launches(text, assumed), size, seconds, kernels)
 
 
 @contextmanager

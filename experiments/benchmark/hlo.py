@@ -7,7 +7,7 @@ count is that of the operations which follow one another.
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 
@@ -67,17 +67,25 @@ BUFFERS = ("AllocateBuffer", "Sharding")
 """Custom calls that compute nothing."""
 
 
-def launches(program: str) -> Launches:
+def launches(program: str, assumed: Sequence[int] = ()) -> Launches:
     """The launches of a compiled program.
 
     Args:
       program: the text of the optimised, scheduled module, as `compiled.as_text()` gives it.
+      assumed: the trip counts of the first loops for which XLA prints none, such as those whose own
+        depend on the data, in the program's order.
 
     Raises:
-      ValueError: a loop whose trip count is not known when the program is compiled.
+      ValueError: a loop whose trip count is neither known when the program is compiled nor assumed,
+        or more assumed ones than loops without.
     """
     computations, entry = _computations(program)
-    outside, loops = _count(computations, entry, 1)
+    unused = list(assumed)
+    outside, loops = _count(computations, entry, 1, unused)
+    if unused:
+        raise ValueError(
+            f"assumed is {list(assumed)}, but the program has fewer loops without a trip count."
+        )
     return Launches(outside, tuple(loops))
 
 
@@ -123,18 +131,19 @@ def _bytes(kind: str, opcode: str, result: str) -> int:
 
 
 def _count(
-    computations: dict[str, list[Instruction]], name: str, iterations: int
+    computations: dict[str, list[Instruction]], name: str, iterations: int, assumed: list[int]
 ) -> tuple[int, list[Loop]]:
-    """The launches of a computation, and all loops in it."""
+    """The launches of a computation, and all loops in it; takes what it uses from `assumed`."""
     here, loops = 0, list[Loop]()
     for instruction in computations[name]:
         here += _is_launch(instruction)
         if instruction.opcode == "while":
-            trips = iterations * _trip_count(computations, instruction)
-            inside, within = _count(computations, _attribute(instruction.text, "body"), trips)
+            trips = iterations * _trip_count(computations, instruction, assumed)
+            body = _attribute(instruction.text, "body")
+            inside, within = _count(computations, body, trips, assumed)
             loops += [Loop(trips, inside), *within]
         for called in _called(instruction):
-            inside, within = _count(computations, called, iterations)
+            inside, within = _count(computations, called, iterations, assumed)
             here += inside
             loops += within
     return here, loops
@@ -162,10 +171,14 @@ def _called(instruction: Instruction) -> Iterator[str]:
         raise ValueError("the program has a conditional, so that its launches depend on the data.")
 
 
-def _trip_count(computations: dict[str, list[Instruction]], loop: Instruction) -> int:
+def _trip_count(
+    computations: dict[str, list[Instruction]], loop: Instruction, assumed: list[int]
+) -> int:
     known = re.search(r'"known_trip_count":\{"n":"(\d+)"\}', loop.text)
     if known:
         return int(known[1])
+    if assumed:
+        return assumed.pop(0)
     # XLA for TPU does not print it. JAX's loops count from 0 to the constant of their condition.
     condition = computations[_attribute(loop.text, "condition")]
     limits = [re.search(r" constant\((\d+)\)", each.text) for each in condition]

@@ -73,9 +73,9 @@ class Recurrence(NamedTuple):
 
     def clipped(self, states: jax.Array) -> jax.Array:
         """The states within the bound that no state exceeds."""
-        bound = jnp.maximum(1, jnp.abs(self.h0))[None]
+        bound = jnp.fmax(1, jnp.abs(self.h0))[None]  # NaN in h0 is no bound: a reset may end it
         fresh = self.fresh(states)
-        bound = bound if fresh is None else jnp.maximum(bound, jnp.abs(fresh))
+        bound = bound if fresh is None else jnp.fmax(bound, jnp.abs(fresh))
         return jnp.clip(states, -bound, bound)
 
     def finished(self, states: jax.Array, begin: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -88,7 +88,7 @@ class Recurrence(NamedTuple):
             h = select(t >= begin, self.stepped(h, here)[1], given)
             return h, states.at[t].set(h)
 
-        start = jnp.min(begin)
+        start = jnp.min(begin, initial=states.shape[0])
         h = jnp.concatenate([self.h0[None], states])[start]
         result: tuple[jax.Array, jax.Array]
         result = jax.lax.fori_loop(start, states.shape[0], body, (h, states))
@@ -101,11 +101,14 @@ def residuals(iterate: Iterate) -> jax.Array:
 
 
 def newton(static: Static, recurrence: Recurrence, guess: jax.Array) -> tuple[jax.Array, Iterate]:
-    """The number of iterations, and the last iterate."""
+    """The number of iterations, and the last iterate.
+
+    A row is open until its residual is at the goal, or within the tolerance and falls no more. NaN
+    ends it: as iterates are finite, it comes from the arguments, and no iteration removes it.
+    """
 
     def is_open(residual: jax.Array, last: jax.Array) -> jax.Array:
-        goes_on = is_far(residual, static.tolerance) | (residual < last)
-        return is_far(residual, static.goal) & goes_on
+        return (residual > static.goal) & ((residual > static.tolerance) | (residual < last))
 
     def goes_on(carry: tuple[jax.Array, Iterate, jax.Array, jax.Array]) -> jax.Array:
         count, _, _, rows = carry
@@ -118,9 +121,10 @@ def newton(static: Static, recurrence: Recurrence, guess: jax.Array) -> tuple[ja
         residual = jnp.max(residuals(iterate), axis=0)
         return count + 1, iterate, residual, rows & is_open(residual, last)
 
-    iterate = recurrence.at(recurrence.clipped(guess))
+    finite = jnp.where(jnp.isnan(guess), jnp.zeros_like(guess), guess)
+    iterate = recurrence.at(recurrence.clipped(finite))
     residual = jnp.max(residuals(iterate), axis=0)
-    first = jnp.zeros((), jnp.int32), iterate, residual, is_far(residual, static.goal)
+    first = jnp.zeros((), jnp.int32), iterate, residual, residual > static.goal
     count, iterate, _, _ = jax.lax.while_loop(goes_on, body, first)
     return count, iterate
 

@@ -17,6 +17,7 @@ from .._checks import (
     is_symbolic,
     python_number,
 )
+from .._ops import at_least_float32
 from .._scan import detached, outputs, prepare
 from ..cells.gru import GRUParams, check_gru
 from . import derivative, scan
@@ -32,7 +33,8 @@ class Solution(NamedTuple):
     """How far the states of `gru_unroll_parallel` are from the recurrence, a named tuple.
 
     Attributes:
-      residual: of each row the largest |h_t − f(h_{t-1}, x_t)| `[...]`, in the state's dtype.
+      residual: of each row the largest |h_t − f(h_{t-1}, x_t)| `[...]`, in the dtype that was
+        computed in: the state's, or float32 where that is narrower.
       iterations: int32 `[]`, the iterations of Newton's method.
       converged: bool `[...]`, whether a row was solved by them; others were finished by a loop.
 
@@ -75,13 +77,16 @@ def gru_unroll_parallel(
     Each iteration makes at least one more state exact, and as h_t is between h_{t-1} and a
     candidate in (−1, 1), no state exceeds max(1, |h0|, |reset_state|), to which the iterates are
     clipped. A row has converged when no residual |h_t − f(h_{t-1}, x_t)| exceeds the tolerance. One
-    that has not is computed by a loop from its first larger residual on: the states are right in
-    any case.
+    that has not, or that has NaN, is computed by a loop from its first larger residual on: the
+    states are right in any case.
 
-    Derivatives of every order are those at the solution: not of the iterations.
+    Everything is computed in the state's dtype, bfloat16 and float16 in float32, at the highest
+    precision whatever `jax.default_matmul_precision` is: the method does not settle on products
+    that round the state. Derivatives of every order are those at the solution, not of the
+    iterations.
 
-    On a CPU it is slower than `gru_unroll`: an iteration takes log T times the arithmetic of the
-    recurrence, H times that with full Jacobians. It has not been timed on other devices.
+    On a CPU it is slower than `gru_unroll`: every iteration takes the arithmetic of the recurrence,
+    about H times that with full Jacobians. It has not been timed on other devices.
 
     Args:
       params: the weights.
@@ -93,11 +98,11 @@ def gru_unroll_parallel(
       reverse: run from the last step to the first; see `unroll`.
       jacobian: "full": the matrices J `[T, ..., H, H]` in memory; derivatives by an associative
         scan, too. "diagonal": their diagonals; derivatives by a loop.
-      tolerance: a positive number. By default 32 times the machine epsilon of the state's dtype;
-        the iterations then go on to 4 times, as long as a row's residual falls.
+      tolerance: a positive number. By default 16 times the machine epsilon of the dtype that is
+        computed in; the iterations then go on to 4 times, as long as a row's residual falls.
       max_iterations: at least 0. With 0 everything is computed by the loop.
-      guess: the states `[T, ..., H]` to begin with, zeros by default; such as those of the training
-        step before. Nothing is differentiated with respect to it.
+      guess: the states `[T, ..., H]` to begin with, zeros by default; such as those of the same
+        sequences under the weights before an update. Nothing is differentiated with respect to it.
 
     Returns:
       `(h_last, hs, solution)`: as `gru_unroll`, and a `Solution`.
@@ -122,8 +127,8 @@ def gru_unroll_parallel(
     check_bool("reverse", reverse)
     check_option("jacobian", jacobian, JACOBIANS)
     limit = check_size("max_iterations", max_iterations, least=0)
-    eps = float(jnp.finfo(h.dtype).eps)  # type: ignore[no-untyped-call]
-    bound, goal = (32 * eps, 4 * eps) if tolerance is None else (_positive(tolerance),) * 2
+    eps = float(jnp.finfo(at_least_float32(h.dtype)).eps)  # type: ignore[no-untyped-call]
+    bound, goal = (16 * eps, 4 * eps) if tolerance is None else (_positive(tolerance),) * 2
     shape = length, *h.shape
     start = jnp.zeros(shape, h.dtype) if guess is None else as_array("guess", guess)
     check_shape("guess", start, shape, "(T, *batch, H)")
@@ -147,7 +152,11 @@ def _unroll(
     static: tuple[Static, bool], weights: Weights, h0: jax.Array, inputs: Any, guess: jax.Array
 ) -> tuple[jax.Array, jax.Array, Solution]:
     options, reverse = static
-    xs, mask, _ = inputs
+    dtype, wide = h0.dtype, at_least_float32(h0.dtype)
+    weights, h0, xs, guess = jax.tree.map(
+        lambda leaf: leaf.astype(wide), (weights, h0, inputs[0], guess)
+    )
+    _, mask, resets = inputs
 
     def turned(tree: Any) -> Any:
         return jax.tree.map(lambda x: x[::-1], tree) if reverse else tree
@@ -157,24 +166,25 @@ def _unroll(
         solution = Solution(
             jnp.zeros(rows, h0.dtype), jnp.zeros((), jnp.int32), jnp.ones(rows, bool)
         )
-        return detached(h0, h0, xs), guess, solution
-    steps = turned(Inputs(*prepare(*inputs)))
+        return detached(h0, h0, xs).astype(dtype), guess.astype(dtype), solution
+    steps = turned(Inputs(*prepare(xs, mask, resets)))
     (h_last, states), solution = _solve(options, weights, h0, steps, turned(guess))
-    return h_last, outputs(turned(states), mask), solution
+    return h_last.astype(dtype), outputs(turned(states), mask).astype(dtype), solution
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _solve(
     static: Static, weights: Weights, h0: jax.Array, inputs: Inputs, guess: jax.Array
 ) -> tuple[tuple[jax.Array, jax.Array], Solution]:
-    projection = GRU.project(PRODUCTS, weights.params, inputs.xs, h0.dtype)
-    recurrence = Recurrence(weights, h0, inputs, projection)
-    count, iterate = newton(static, recurrence, guess)
-    far = is_far(residuals(iterate), static.tolerance)
-    converged = ~jnp.any(far, axis=0)
-    begin = jnp.where(converged, guess.shape[0], jnp.argmax(far, axis=0))
-    h_last, states = recurrence.finished(iterate.states, begin)
-    residual = jnp.max(residuals(recurrence.at(states)), axis=0)
+    with jax.default_matmul_precision("highest"):
+        projection = GRU.project(PRODUCTS, weights.params, inputs.xs, h0.dtype)
+        recurrence = Recurrence(weights, h0, inputs, projection)
+        count, iterate = newton(static, recurrence, guess)
+        far = is_far(residuals(iterate), static.tolerance)
+        converged = ~jnp.any(far, axis=0)
+        begin = jnp.where(converged, guess.shape[0], jnp.argmax(far, axis=0))
+        h_last, states = recurrence.finished(iterate.states, begin)
+        residual = jnp.max(residuals(recurrence.at(states)), axis=0)
     return (h_last, states), Solution(residual, count, converged)
 
 
@@ -198,11 +208,12 @@ def _solve_jvp(static: Static, primals: tuple[Any, ...], tangents: tuple[Any, ..
 def _in_parallel(products: Products, *args: Any) -> tuple[Any, Any]:
     """As `scan.linear`."""
     _, _, (w_h, constants), h_dot, (resets, factors, (g, m_dot)) = args
-    if m_dot is not None:
-        through_m = factors.to_gates[1] * products.tangent(m_dot, w_h[1], h_dot.dtype)
-        g = through_m if g is None else g + through_m
-    if g is None:
-        g = jnp.zeros_like(factors.keep)
-    j = jacobians("full", w_h, factors)
-    states = solved(j, h_dot, g, resets, constants.reset_state)
+    with jax.default_matmul_precision("highest"):
+        if m_dot is not None:
+            through_m = factors.to_gates[1] * products.tangent(m_dot, w_h[1], h_dot.dtype)
+            g = through_m if g is None else g + through_m
+        if g is None:
+            g = jnp.zeros_like(factors.keep)
+        j = jacobians("full", w_h, factors)
+        states = solved(j, h_dot, g, resets, constants.reset_state)
     return states[-1], states
