@@ -112,7 +112,7 @@ def _collectives(
         if kind in EXCHANGES:
             yield Collective(kind, iterations, _bytes(kind, opcode, result))
         if opcode == "while":
-            trips = iterations * _trip_count(computations, instruction)
+            trips = iterations * _trip_count(computations, instruction, [])
             yield from _collectives(computations, _attribute(text, "body"), trips)
         elif opcode == "fusion":
             yield from _collectives(computations, _attribute(text, "calls"), iterations)
