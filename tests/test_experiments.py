@@ -38,7 +38,7 @@ def test_the_list_of_experiments_is_printed():
     done = subprocess.run(command, cwd=FOLDER.parent, capture_output=True, text=True)
     assert done.returncode == 0
     for row in ROWS.values():
-        assert f"{row.question}\n{row.command}\n" in done.stdout
+        assert f"{row.question}\n{row.command}\n{row.time}\n" in done.stdout
 
 
 @every_experiment
@@ -125,5 +125,7 @@ def test_numbers_of_its_row_are_those_of_its_page(name):
         for line in (FOLDER / "README.md").read_text(encoding="utf-8").splitlines()
         if line.startswith(f"| [{name}]")
     ]
-    for number in re.findall(r"\d*\.\d+", line.split("|")[4]):
+    for number in re.findall(r"\d*\.\d+", line.split("|")[5]):
         assert number in PAGES[name], number
+    seconds = re.findall(r"\d+ s of CPU", ROWS[name].time)
+    assert all(each in PAGES[name] for each in seconds)
