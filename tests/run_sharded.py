@@ -162,6 +162,11 @@ def check_what_varies(model, mesh):
             assert jax.jit(run)(each).shape[0] == 2 * T
 
 
+def parallel(*arguments, **keywords):
+    """`gru_unroll_parallel` without its `Solution`."""
+    return gru_jax.gru_unroll_parallel(*arguments, **keywords)[:2]
+
+
 def generated(model, params, h0, xs, *, mask, resets):
     """Tokens after a prompt, the most probable ones: the states before and after them."""
 
@@ -188,6 +193,8 @@ def check_gradients(model, meshes):
         ("wide after", gru, {}, long),
         ("wide before", gru, {}, long),
         ("before", gru, {"reverse": True, "save": "states"}, small),
+        ("after", parallel, {"jacobian": "full"}, small),
+        ("before", parallel, {"jacobian": "diagonal"}, small),
         ("generate", partial(generated, model), {}, small),
         ("one way", stack, {}, small),
         ("both ways", stack, {}, small),

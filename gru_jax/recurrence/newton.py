@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from .._ops import spread
 from .._scan import restart, select
+from .._state import vary_like
 from . import scan
 from .gru import GRU
 from .interface import Inputs, Point, Weights
@@ -78,8 +79,8 @@ class Recurrence(NamedTuple):
         bound = bound if fresh is None else jnp.fmax(bound, jnp.abs(fresh))
         return jnp.clip(states, -bound, bound)
 
-    def finished(self, states: jax.Array, begin: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """The last state and all states, those from step `begin` `[...]` on by a loop."""
+    def finished(self, states: jax.Array, begin: jax.Array) -> jax.Array:
+        """All states, those from step `begin` `[...]` on by a loop."""
 
         def body(t: Any, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
             h, states = carry
@@ -92,7 +93,7 @@ class Recurrence(NamedTuple):
         h = jnp.concatenate([self.h0[None], states])[start]
         result: tuple[jax.Array, jax.Array]
         result = jax.lax.fori_loop(start, states.shape[0], body, (h, states))
-        return result
+        return result[1]
 
 
 def residuals(iterate: Iterate) -> jax.Array:
@@ -124,7 +125,10 @@ def newton(static: Static, recurrence: Recurrence, guess: jax.Array) -> tuple[ja
     finite = jnp.where(jnp.isnan(guess), jnp.zeros_like(guess), guess)
     iterate = recurrence.at(recurrence.clipped(finite))
     residual = jnp.max(residuals(iterate), axis=0)
-    first = jnp.zeros((), jnp.int32), iterate, residual, residual > static.goal
+    count = vary_like(
+        jnp.zeros((), jnp.int32), residual
+    )  # each device its own
+    first = count, iterate, residual, residual > static.goal
     count, iterate, _, _ = jax.lax.while_loop(goes_on, body, first)
     return count, iterate
 

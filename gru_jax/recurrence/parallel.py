@@ -168,14 +168,16 @@ def _unroll(
         )
         return detached(h0, h0, xs).astype(dtype), guess.astype(dtype), solution
     steps = turned(Inputs(*prepare(xs, mask, resets)))
-    (h_last, states), solution = _solve(options, weights, h0, steps, turned(guess))
+    constant = jax.tree.map(jax.lax.stop_gradient, (weights, h0, steps, turned(guess)))
+    states, solution = _solve(options, *constant)
+    h_last, states = _known(options, weights, h0, steps, states)
     return h_last.astype(dtype), outputs(turned(states), mask).astype(dtype), solution
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _solve(
     static: Static, weights: Weights, h0: jax.Array, inputs: Inputs, guess: jax.Array
-) -> tuple[tuple[jax.Array, jax.Array], Solution]:
+) -> tuple[jax.Array, Solution]:
+    """All states, not to be differentiated."""
     with jax.default_matmul_precision("highest"):
         projection = GRU.project(PRODUCTS, weights.params, inputs.xs, h0.dtype)
         recurrence = Recurrence(weights, h0, inputs, projection)
@@ -183,14 +185,22 @@ def _solve(
         far = is_far(residuals(iterate), static.tolerance)
         converged = ~jnp.any(far, axis=0)
         begin = jnp.where(converged, guess.shape[0], jnp.argmax(far, axis=0))
-        h_last, states = recurrence.finished(iterate.states, begin)
+        states = recurrence.finished(iterate.states, begin)
         residual = jnp.max(residuals(recurrence.at(states)), axis=0)
-    return (h_last, states), Solution(residual, count, converged)
+    return states, Solution(residual, count, converged)
 
 
-@partial(_solve.defjvp, symbolic_zeros=True)
-def _solve_jvp(static: Static, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> Any:
-    result = (_, states), solution = _solve(static, *primals)
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _known(
+    static: Static, weights: Weights, h0: jax.Array, inputs: Inputs, states: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """The last state and all states, given as `states`, with their derivative at the solution."""
+    return states[-1], states
+
+
+@partial(_known.defjvp, symbolic_zeros=True)
+def _known_jvp(static: Static, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> Any:
+    result = _, states = _known(static, *primals)
     weights, h0, inputs = primals[:3]
     dots = weights_dot, h0_dot, xs_dot = derivative.nonzero(primals[:3], tangents[:3])
     if static.jacobian == "full":
@@ -200,9 +210,7 @@ def _solve_jvp(static: Static, primals: tuple[Any, ...], tangents: tuple[Any, ..
     else:
         known = states, None
         h_last_dot, states_dot = derivative.state_tangents(GRU, OPTIONS, primals[:3], dots, known)
-    zeros = jax.tree.map(lambda x: np.zeros(x.shape, jax.dtypes.float0), solution)
-    zeros = zeros._replace(residual=jnp.zeros_like(solution.residual))
-    return result, ((h_last_dot, states_dot), zeros)
+    return result, (h_last_dot, states_dot)
 
 
 def _in_parallel(products: Products, *args: Any) -> tuple[Any, Any]:
