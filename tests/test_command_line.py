@@ -180,10 +180,12 @@ def wrong_values(hint):
     if get_origin(kind) is Literal:
         yield ["nonsense"]
         yield [""]
-    elif get_origin(kind) is tuple and any(isinstance(m, settings.Distinct) for m in metadata):
+    elif get_origin(kind) is tuple and any(isinstance(m, settings.Several) for m in metadata):
         yield ["nonsense"]
         yield []
-        yield [str(get_args(get_args(kind)[0])[0])] * 2 if get_args(get_args(kind)[0]) else ["-"]
+        if settings.DISTINCT in metadata:
+            values = get_args(get_args(kind)[0])
+            yield [str(values[0])] * 2 if values else ["-"]
     elif kind in (int, float):
         yield ["x"]
         yield []

@@ -1,8 +1,8 @@
 """Settings of an experiment: a frozen dataclass whose fields state, with their types, their range.
 
-A field is `Annotated` with an `Interval`, a `Form` or `DISTINCT`; `check` refuses every other value
-before anything is fetched or compiled. Fields marked `USAGE` concern what is done with a trained
-model: they may change when a run is resumed or its model is used again.
+A field is `Annotated` with an `Interval`, a `Form`, `DISTINCT` or `GIVEN`; `check` refuses every
+other value before anything is fetched or compiled. Fields marked `USAGE` concern what is done with
+a trained model: they may change when a run is resumed or its model is used again.
 """
 
 import dataclasses
@@ -65,14 +65,16 @@ class Form:
 
 
 @dataclasses.dataclass(frozen=True)
-class Distinct:
-    """At least one value, and none twice."""
+class Several:
+    """At least one value, and none twice if they are to be distinct."""
+
+    distinct: bool
 
     def __contains__(self, values: tuple[Any, ...]) -> bool:
-        return 0 < len(values) == len(set(values))
+        return 0 < len(set(values) if self.distinct else values) == len(values)
 
     def __str__(self) -> str:
-        return "one or more, none twice"
+        return "one or more" + ", none twice" * self.distinct
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,9 +82,9 @@ class Usage:
     """Marks a setting of what is done with a trained model."""
 
 
-DISTINCT, USAGE = Distinct(), Usage()
+DISTINCT, GIVEN, USAGE = Several(distinct=True), Several(distinct=False), Usage()
 Config = TypeVar("Config")
-RANGES = (Interval, Form, Distinct)
+RANGES = (Interval, Form, Several)
 
 # Types that the configurations share; --help shows what tyro is told of them.
 Size = Annotated[int, Interval("[1, 65536]")]

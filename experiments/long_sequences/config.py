@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from experiments.harness.settings import (
     DISTINCT,
+    GIVEN,
     Count,
     LearningRate,
     Length,
@@ -38,7 +39,7 @@ class Config:
     """Training makes an update after each segment, by its exact gradient; they divide T. The first
     one is that of truncated backpropagation where time and memory are measured, and once more
     that of training where segments overlap."""
-    learning_rates: tuple[LearningRate, ...] = (2e-3, 5e-3, 1e-2, 2e-2)
+    learning_rates: Annotated[tuple[LearningRate, ...], GIVEN] = (2e-3, 5e-3, 1e-2, 2e-2)
     """At their peaks, one for each of the segments."""
     epochs: Count = 10
     """Passes through the whole sequence."""

@@ -51,7 +51,8 @@ def iterations_table(solved: Sequence[Mapping[str, Any]]) -> str:
 
 def shown(solutions: Mapping[str, Any]) -> str:
     """The most iterations of all draws, or how many draws did not converge."""
-    count, failed = len(solutions["converged"]), solutions["converged"].count(False)
+    count = len(solutions["converged"])
+    failed = count - sum(solutions["converged"])
     most = str(max(solutions["iterations"]))
     return most if not failed else "–" if failed == count else f"{most} ({failed} of {count} –)"
 

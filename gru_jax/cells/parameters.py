@@ -47,6 +47,10 @@ def register(cls: type[Any], static: str, option: str, optional: tuple[str, ...]
         return [(GetAttrKey(name), getattr(params, name)) for name in present], value
 
     def build(value: Any, children: Any) -> Any:
-        return cls(**dict(zip(names, children, strict=False)), **{static: value})
+        # not by the constructor, whose arguments may be checked: a child may be any object
+        params = object.__new__(cls)
+        given = dict(zip(names, children, strict=False))
+        params.__dict__.update(dict.fromkeys(names) | given | {static: value})
+        return params
 
     jax.tree_util.register_pytree_with_keys(cls, children, build)

@@ -125,9 +125,7 @@ def newton(static: Static, recurrence: Recurrence, guess: jax.Array) -> tuple[ja
     finite = jnp.where(jnp.isnan(guess), jnp.zeros_like(guess), guess)
     iterate = recurrence.at(recurrence.clipped(finite))
     residual = jnp.max(residuals(iterate), axis=0)
-    count = vary_like(
-        jnp.zeros((), jnp.int32), residual
-    )  # each device its own
+    count = vary_like(jnp.zeros((), jnp.int32), residual)  # each device its own
     first = count, iterate, residual, residual > static.goal
     count, iterate, _, _ = jax.lax.while_loop(goes_on, body, first)
     return count, iterate
