@@ -163,6 +163,7 @@ def test_an_interrupted_run_says_how_to_go_on(monkeypatch, capsys, presets, argu
         raise KeyboardInterrupt
 
     monkeypatch.setattr(sys, "argv", ["experiment", *arguments])
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", None)  # of `python -m pytest`, say
     with pytest.raises(SystemExit) as stopped:
         command_line.launch(main, presets)
     assert stopped.value.code == 130
