@@ -5,6 +5,7 @@ policy and value, an entropy bonus, advantages normalised in each minibatch, a l
 falls linearly to zero. A minibatch has whole rows of the rollout, with all their steps.
 """
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -81,6 +82,16 @@ def begin(problem: Problem, key: jax.Array) -> State:
     params = problem.agent.init(params_key)
     carry = begin_episodes(problem, carry_key, problem.config.environments)
     return State(params, optimiser_of(problem.config).init(params), carry)
+
+
+def begin_all(problem: Problem, keys: jax.Array) -> State:
+    """The states of all seeds before the first update, for their keys `[S]`.
+
+    One after the other: on CPU XLA may hang where it draws two batches of orthogonal weights at a
+    time (`gru_jax._initializers.orthogonal`).
+    """
+    state: State = jax.jit(partial(jax.lax.map, partial(begin, problem)))(keys)
+    return state
 
 
 def begin_episodes(problem: Problem, key: jax.Array, rows: int) -> Carry:

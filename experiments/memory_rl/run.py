@@ -17,7 +17,7 @@ from experiments.memory_rl.config import Config
 from experiments.memory_rl.control import controlled
 from experiments.memory_rl.environments import environment_of
 from experiments.memory_rl.model import Agent, feed_forward, gru
-from experiments.memory_rl.ppo import Problem, begin, evaluate, train
+from experiments.memory_rl.ppo import Problem, begin_all, evaluate, train
 from experiments.memory_rl.speed import timed_updates
 
 NAMES = {"gru": "GRU", "shifted": "GRU, resets one step early", "feed-forward": "feed-forward"}
@@ -48,7 +48,7 @@ def learn(run: OpenRun, task: str, policy: str) -> dict[str, Any]:
     config: Config = run.config
     problem, every = problem_of(config, task, policy), config.evaluate_every
     keys = jax.random.split(jax.random.key(0), config.seeds)
-    state = jax.jit(jax.vmap(partial(begin, problem)))(keys)
+    state = begin_all(problem, keys)
     mapped = jax.jit(jax.vmap(partial(train, problem, updates=every), in_axes=(0, 0, None)))
     with checkpoints.open_manager(run.checkpoints / f"{task}-{policy}") as manager:
         state, history = checkpoints.restore(manager, state)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from experiments.benchmark.timing import Mode, Ready, Shape, ready, timed
 from experiments.memory_rl.config import Config
 from experiments.memory_rl.model import Agent
-from experiments.memory_rl.ppo import Problem, begin, update
+from experiments.memory_rl.ppo import Problem, begin_all, update
 
 SEEDS = (1, 8)
 """How many are trained at once."""
@@ -74,9 +74,7 @@ def timed_updates(config: Config, problem_of: Any) -> dict[str, Any]:
 
     def updates(problem: Problem, seeds: int, shape: Shape, mode: Mode) -> Ready:
         keys = jax.random.split(jax.random.key(0), seeds)
-        # one after the other: batches of Flax' orthogonal weights may hang on CPU
-        state = jax.jit(partial(jax.lax.map, partial(begin, problem)))(keys)
-        return ready(jax.vmap(partial(update, problem)), state, keys)
+        return ready(jax.vmap(partial(update, problem)), begin_all(problem, keys), keys)
 
     found: dict[str, Any] = {}
     shape = Shape(config.steps, config.environments, sizes[0], config.hidden_size)
