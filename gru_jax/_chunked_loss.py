@@ -19,7 +19,7 @@ from ._checks import (
 from ._scan import check_next, detached
 from ._state import vary_like
 from ._trace import once
-from .recurrence.chunks import chunk_length
+from .recurrence.chunks import chunk_length, in_chunks
 
 
 def chunked_loss(
@@ -107,18 +107,9 @@ def _chunked_loss(settings: tuple[Any, int], params: Any, h0: Any, xs: Any) -> t
             raise ValueError(f"loss returned {kind(result)}, but must return (loss, h').")
         value, new = result
         check_next(h, new, "loss")
-        return new, jax.tree.map(partial(as_array, "loss"), value)
+        return new, jax.tree.map(lambda each: as_array("loss", each)[None], value)
 
-    length = jax.tree.leaves(xs)[0].shape[0]
-    count, rest = divmod(length, steps)
-    chunks = jax.tree.map(
-        lambda x: x[: length - rest].reshape(count, steps, *x.shape[1:]),
-        xs,
-    )
-    h, values = jax.lax.scan(partial(of_chunk, params), h0, chunks)
-    if rest:
-        h, last = of_chunk(params, h, jax.tree.map(lambda x: x[length - rest :], xs))
-        values = jax.tree.map(lambda v, x: jnp.concatenate([v, x[None]]), values, last)
+    h, values = in_chunks(partial(of_chunk, params), h0, xs, steps, reverse=False)
     return jax.tree.map(partial(jnp.sum, axis=0), values), detached(h, h0, xs)
 
 

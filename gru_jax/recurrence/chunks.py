@@ -21,7 +21,8 @@ def in_chunks(
     """Equivalent to `stretch(carry, xs)`, in a scan over chunks; a remainder comes last.
 
     Args:
-      stretch: `(carry, xs [T, ...]) -> (carry, ys [T, ...])`, for any T, as a scan.
+      stretch: `(carry, xs [T, ...]) -> (carry, ys [T, ...])`, for any T, as a scan; or ys with one
+        entry for the whole stretch, `[1, ...]`.
       carry: the first carry.
       xs: a pytree of arrays `[T, ...]`.
       steps: the length of a chunk.
@@ -34,7 +35,7 @@ def in_chunks(
         first, last = slice(rest, None), slice(rest)
     chunks = jax.tree.map(lambda x: x[first].reshape(count, steps, *x.shape[1:]), xs)
     carry, ys = jax.lax.scan(stretch, carry, chunks, reverse=reverse)
-    ys = jax.tree.map(lambda y: y.reshape(count * steps, *y.shape[2:]), ys)
+    ys = jax.tree.map(lambda y: y.reshape(count * y.shape[1], *y.shape[2:]), ys)
     if rest:
         carry, tail = stretch(carry, jax.tree.map(lambda x: x[last], xs))
         ys = jax.tree.map(lambda *y: jnp.concatenate(y[::-1] if reverse else y), ys, tail)
