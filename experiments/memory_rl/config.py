@@ -71,7 +71,9 @@ PRESETS = {
         policies=("gru", "shifted", "feed-forward"),
         environments=128,
         steps=256,
+        evaluations=30,
         evaluate_every=10,
+        learning_rate=5e-4,
     ),
     "speed": Config(preset="speed", tasks=("repeat-4",), learned_reset=False, rounds=20),
 }
