@@ -11,6 +11,7 @@ import pytest
 from experiments import (
     long_memory,
     music,
+    pixels,
     recommendation,
     sentiment,
     shakespeare,
@@ -104,6 +105,13 @@ def train_demand(run):
     forecast.train(run, series, scale, origins, windows)
 
 
+def train_pixels(run):
+    run.config = pixels.Config(batch_size=BATCH, hidden_size=4, seeds=2)
+    images = RNG.integers(0, 256, (20, 784)).astype(np.uint8)
+    part = pixels.data.Part(images, (np.arange(20) % 10).astype(np.int32))
+    pixels.run.train(run, "permuted", pixels.data.Data(part, part, part))
+
+
 CASES = {
     "long_memory adding": lambda run: train_long_memory(run, "adding-8"),
     "long_memory copy": lambda run: train_long_memory(run, "copy-4"),
@@ -116,6 +124,7 @@ CASES = {
     "timeseries demand": train_demand,
     "translation": train_translation,
     "music": train_music,
+    "pixels": train_pixels,
 }
 
 

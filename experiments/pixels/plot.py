@@ -1,0 +1,63 @@
+"""The figures: accuracy over training and by pixels seen, and the belief in an image's digits."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from experiments.harness.figures import saved_figure
+from experiments.pixels.data import PIXELS, ROW, Order
+
+COLOURS = {"sequential": "C0", "permuted": "C1"}
+
+
+class Followed(NamedTuple):
+    """An image, and the belief in each digit after each step."""
+
+    image: np.ndarray  # [28, 28]
+    digit: int
+    belief: np.ndarray  # [T, 10]
+
+
+def plot(path: Path, orders: Mapping[str, Any]) -> None:
+    """Draws validation error by updates, and test accuracy by the pixels seen, to a PNG."""
+    with saved_figure(path, 11, 4.2) as figure:
+        left, right = figure.subplots(1, 2)
+        for order, found in orders.items():
+            colour = COLOURS[order]
+            steps = [entry["step"] for entry in found["history"]]
+            errors = [entry["validation_loss"] for entry in found["history"]]
+            left.semilogy(steps, 100 * np.array(errors, float), color=colour)
+            curves = 100 * np.array(found["accuracy_after_rows"]).T
+            label = f"{order}, {curves[-1].mean():.2f} % at the end"
+            labels = [label] + [None] * (curves.shape[1] - 1)
+            right.plot(np.arange(ROW, PIXELS + 1, ROW), curves, ".-", color=colour, label=labels)
+        left.set(xlabel="updates", ylabel="validation, % wrong", title="training")
+        right.set(xlabel="pixels seen", ylabel="test, % right", title="cut off")
+        right.set(xlim=(0, PIXELS), ylim=(0, 100), xticks=range(0, PIXELS + 1, PIXELS // 7))
+        right.legend(frameon=False, loc="upper left")
+        for axes in (left, right):
+            axes.grid(alpha=0.3)
+
+
+def plot_beliefs(path: Path, orders: Mapping[Order, Sequence[Followed]]) -> None:
+    """Draws for each order and image the belief in the ten digits by the pixels seen, to a PNG."""
+    count = sum(map(len, orders.values()))
+    with saved_figure(path, 11, 1.9 * count) as figure:
+        grid = figure.subplots(count, 2, squeeze=False, width_ratios=(1, 6))
+        images = ((order, each) for order, found in orders.items() for each in found)
+        for (left, right), (order, each) in zip(grid, images, strict=True):
+            left.imshow(each.image, cmap="gray_r")
+            left.set_axis_off()
+            steps = len(each.belief)
+            seen = PIXELS // steps * np.arange(1, steps + 1)
+            for digit, belief in enumerate(each.belief.T):
+                right.plot(seen, belief, color=f"C{digit}", label=str(digit))
+                right.fill_between(seen, belief, color=f"C{digit}", alpha=0.3, linewidth=0)
+            right.set(xlim=(0, PIXELS), ylim=(0, 1), ylabel="probability")
+            right.set_xticks(range(0, PIXELS + 1, PIXELS // 7))
+            right.set_title(f"a {each.digit}, {order}", loc="left", size=10)
+            right.grid(alpha=0.3)
+        grid[0, 1].legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
+        grid[-1, 1].set_xlabel("pixels seen")

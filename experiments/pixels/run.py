@@ -1,0 +1,141 @@
+"""Trains and tests on each order of the pixels, and follows the belief in the digits of images."""
+
+from collections.abc import Mapping
+from operator import itemgetter
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from experiments.harness import records, training
+from experiments.harness.devices import Layout
+from experiments.harness.runs import OpenRun, begun
+from experiments.pixels import data, plot
+from experiments.pixels.config import Config
+from experiments.pixels.data import PIXELS, ROW, Batch, Data, Order, Part, sequences_of
+from experiments.pixels.model import Model, accuracies, beliefs, init_model, loss_of
+
+BLOCK = 250  # images that are evaluated at a time
+SHOWN = 3  # images whose belief is drawn
+CUT_OFF = (PIXELS // 4, PIXELS // 2, 3 * PIXELS // 4)  # whose accuracies `summary` tells
+
+
+class Result(NamedTuple):
+    """What a run found."""
+
+    orders: dict[str, Any]  # by order, what `test` returns
+
+
+def blocks_of(part: Part, pixels: np.ndarray, config: Config) -> Batch:
+    """All images of a part, in blocks of equal size."""
+    size = np.gcd(len(part.digits), BLOCK)
+    xs, digits = sequences_of(part, pixels, config.pixels_per_step)
+    blocks = xs.reshape(len(xs), -1, size, xs.shape[2]).swapaxes(0, 1)
+    return Batch(np.ascontiguousarray(blocks), digits.reshape(-1, size))
+
+
+def train(run: OpenRun, order: Order, parts: Data) -> training.Fitted:
+    """Trains all seeds; keeps of each the parameters that err least in validation."""
+    config: Config = run.config
+    pixels = data.pixels_of(order, config.permutation)
+    count = len(parts.train.digits)
+    validation = blocks_of(parts.validation, pixels, config)
+    init_key, train_key = jax.random.split(jax.random.key(0))
+    init_keys, train_keys = (jax.random.split(key, config.seeds) for key in (init_key, train_key))
+
+    def batch_at(step: int) -> Batch:
+        rows = data.rows_at(step, count, config.batch_size)
+        chosen = Part(*(leaf[rows] for leaf in parts.train))
+        return sequences_of(chosen, pixels, config.pixels_per_step)
+
+    def loss(model: Model, carry: Any, batch: Batch, key: jax.Array) -> tuple[jax.Array, Any]:
+        return loss_of(config, model, batch), carry
+
+    return training.fit(
+        training.TrainingConfig(
+            steps=config.steps,
+            evaluate_every=config.evaluate_every,
+            optimiser=training.adam(config.learning_rate, config.steps),
+            items_per_step=config.batch_size * config.seeds,
+            unit="images",
+            folder=run.checkpoints / order,
+            baseline=float(1 - np.bincount(parts.validation.digits).max() / validation.digits.size),
+        ),
+        train_keys,
+        jax.vmap(lambda key: init_model(key, config))(init_keys),
+        loss=loss,
+        batch_at=batch_at,
+        evaluate=lambda model: 1 - accuracies(model, validation)[-1],
+        layout=Layout(run.mesh, batch=Batch(1, 0)),
+    )
+
+
+def test(config: Config, order: Order, fitted: training.Fitted, part: Part) -> dict[str, Any]:
+    """What the record says of one order."""
+    blocks = blocks_of(part, data.pixels_of(order, config.permutation), config)
+    measure = jax.jit(lambda model: accuracies(model, blocks))
+    seeds = [jax.tree.map(itemgetter(i), fitted.params) for i in range(config.seeds)]
+    curves = np.array([measure(model) for model in seeds], float)
+    return {
+        "parameters": sum(leaf[0].size for leaf in jax.tree.leaves(fitted.params)),
+        "validation_error": fitted.loss.tolist(),
+        "accuracy": curves[:, -1].tolist(),
+        "accuracy_after_rows": curves.tolist(),
+        "history": fitted.history,
+    }
+
+
+def followed(config: Config, order: Order, model: Model, part: Part) -> list[plot.Followed]:
+    """The first images of a part, and the belief in the digits after each step."""
+    few = Part(*(leaf[:SHOWN] for leaf in part))
+    pixels = data.pixels_of(order, config.permutation)
+    xs = sequences_of(few, pixels, config.pixels_per_step).xs
+    found = np.asarray(jax.jit(beliefs)(model, xs))
+    images = few.images.reshape(-1, ROW, ROW)
+    return [
+        plot.Followed(image, int(digit), found[:, i])
+        for i, (image, digit) in enumerate(zip(images, few.digits, strict=True))
+    ]
+
+
+def main(config: Config) -> Result:
+    """Trains and tests on each order; writes a record, the models and figures."""
+    orders: dict[str, Any] = {}
+    models: dict[Order, Model] = {}
+    with begun(config, data.files) as run:
+        parts = data.load()
+        for order in config.orders:
+            print(f"{order}:", flush=True)
+            fitted = train(run, order, parts)
+            run.warnings.extend(f"{order}: {warning}" for warning in fitted.warnings)
+            models[order] = training.best_seed(fitted)
+            orders[order] = test(config, order, fitted, parts.test)
+        numbers = summary(run.write_record(orders))
+        plot.plot(run.record.with_suffix(".png"), orders)
+        shown = {
+            order: followed(config, order, model, parts.test) for order, model in models.items()
+        }
+        plot.plot_beliefs(run.record.with_suffix(".beliefs.png"), shown)
+        for label, number in numbers.items():
+            print(f"{label:>40}: {number}")
+        run.conclude(", ".join(f"{order} {numbers[order]}" for order in orders))
+    return Result(orders)
+
+
+def summary(record: Mapping[str, Any]) -> dict[str, str]:
+    """The numbers of a record that README.md shows: shares of test images that are right."""
+    numbers = {}
+    for order, found in record["results"].items():
+        curves = np.array(found["accuracy_after_rows"])
+        numbers[order] = f"{_spread(found['accuracy'])} %"
+        for pixels in CUT_OFF:
+            accuracy = _spread(curves[:, pixels // ROW - 1])
+            numbers[f"{order}, after {pixels} pixels"] = f"{accuracy} %"
+    return numbers
+
+
+def _spread(accuracies: Any) -> str:
+    """In per cent; with one seed there is no deviation."""
+    if len(accuracies) == 1:
+        return f"{100 * accuracies[0]:.2f}"
+    return records.spread(accuracies, 2, scale=100)
