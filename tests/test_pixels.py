@@ -1,5 +1,6 @@
 """The pixels experiment: its file, orders and batches, its loss, cut-off images, a small run."""
 
+import dataclasses
 import gzip
 import json
 import pickle
@@ -11,14 +12,24 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from common import assert_close, randomised
+from PIL import Image
 
 import gru_jax
 from experiments import pixels
+from experiments.harness.models import opened, params_of
 from experiments.harness.settings import Run, SettingError, check
 from experiments.pixels import data as pixels_data
 from experiments.pixels import model as models
 from experiments.pixels.config import Config
-from experiments.pixels.data import ArrayUnpickler, Data, Part, pixels_of, rows_at, sequences_of
+from experiments.pixels.data import (
+    ArrayUnpickler,
+    Data,
+    Part,
+    pixels_of,
+    read_image,
+    rows_at,
+    sequences_of,
+)
 from experiments.pixels.run import blocks_of
 
 pytestmark = pytest.mark.usefixtures("jax_defaults")
@@ -170,7 +181,7 @@ def test_an_accuracy_after_so_many_rows_is_that_of_images_cut_off_there():
     assert np.unique(actual).size > 3
 
 
-def test_a_run_learns_records_and_resumes(tmp_path, monkeypatch):
+def test_a_run_learns_records_resumes_and_is_used(tmp_path, monkeypatch, capsys):
     """It learns, leaves a record and figures, and a resumed run has nothing left to do."""
     parts = Data(part_of(200, 0), part_of(50, 1), part_of(50, 2))
     monkeypatch.setattr(pixels_data, "load", lambda: parts)
@@ -203,3 +214,62 @@ def test_a_run_learns_records_and_resumes(tmp_path, monkeypatch):
     assert "sequential, after 392 pixels" in numbers
     again = pixels.main(Config(**{**vars(config), "run": Run(output=tmp_path, resume=True)}))
     assert again.orders == results
+    image = np.pad(parts.test.images[0].reshape(28, 28), 9)
+    Image.fromarray(image).save(tmp_path / "image.png")
+    used = dataclasses.replace(config, use=tmp_path, image=tmp_path / "image.png")
+    xs = sequences_of(Part(read_image(used.image)[None], parts.test.digits[:1]), np.arange(784), 28)
+    _, saved = opened(used)
+    model = params_of(saved, lambda: {"sequential": models.init_model(jax.random.key(0), config)})
+    belief = models.beliefs(model["sequential"], xs.xs)[-1, 0]
+    assert pixels.main(used) == {"sequential": int(np.argmax(belief))}
+    assert f"sequential: {np.argmax(belief)}, with probability {belief.max():.4f}" in (
+        capsys.readouterr().out
+    )
+    assert (tmp_path / "pixels-default.image.png").stat().st_size > 10_000
+
+
+def drawn(path, mode="L", paper=255, ink=0):
+    """A seven of broad strokes, off the centre of a larger image; returns its mask."""
+    mask = np.zeros((120, 90), bool)
+    mask[15:25, 30:80] = mask[15:95, 70:80] = True
+    image = Image.new(mode, (90, 120), paper)
+    image.paste(ink, mask=Image.fromarray(mask))
+    image.save(path)
+    return mask
+
+
+def test_a_users_image_is_framed_as_those_of_the_set(tmp_path):
+    """Whatever the colours; its longer side has 20 pixels, its centre of mass is the image's."""
+    path = tmp_path / "seven.png"
+    mask = drawn(path)
+    image = read_image(path)
+    assert image.dtype == np.uint8
+    image = image.reshape(28, 28)
+    rows, columns = np.nonzero(image > 64)
+    assert np.ptp(rows) + 1 == 20
+    assert 12 <= np.ptp(columns) + 1 <= 13  # of 50 / 80
+    assert image.max() > 250
+    centre = np.indices((28, 28)).reshape(2, -1) @ image.ravel() / image.sum()
+    assert np.abs(centre - 13.5).max() <= 0.6
+    share = mask.sum() / (80 * 50)
+    assert abs(image.sum() / 255 / (20 * 12.5) - share) < 0.05
+    for mode, paper, ink in (
+        ("L", 10, 200),
+        ("RGB", (255, 250, 240), (20, 30, 120)),
+        ("RGBA", (0, 0, 0, 0), (0, 0, 0, 255)),
+    ):
+        drawn(path, mode, paper, ink)
+        np.testing.assert_allclose(read_image(path).reshape(28, 28), image, atol=3)
+
+
+def test_a_user_is_told_what_is_wrong_with_an_image(tmp_path):
+    path = tmp_path / "image.png"
+    for said in ("No such file or directory", "it is no image", "all of it is of one colour"):
+        with pytest.raises(SettingError, match=f"--image is '{path}'.* {said}."):
+            read_image(path)
+        if path.exists():
+            Image.new("L", (40, 40), 200).save(path)
+        else:
+            path.write_text("7")
+    with pytest.raises(SettingError, match="--image is missing"):
+        pixels.main(Config(use=tmp_path))

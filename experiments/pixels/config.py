@@ -1,11 +1,13 @@
 """The settings of a run, and the presets."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Literal
 
 from experiments.harness.devices import ParallelOptions, ParallelRun
 from experiments.harness.settings import (
     DISTINCT,
+    USAGE,
     EvaluateEvery,
     Interval,
     LearningRate,
@@ -13,6 +15,7 @@ from experiments.harness.settings import (
     Seeds,
     Size,
     Steps,
+    Use,
 )
 from experiments.pixels.data import Order
 
@@ -38,6 +41,9 @@ class Config:
     learning_rate: LearningRate = 4e-3
     evaluate_every: EvaluateEvery = 550
     seeds: Seeds = 3
+    use: Use = None
+    image: Annotated[Path | None, USAGE] = None
+    """With --use: an image of one digit, which is to be recognised; see `data.read_image`."""
     run: ParallelOptions = field(default_factory=ParallelRun)
 
 

@@ -4,11 +4,13 @@ import gzip
 import pickle
 import zipfile
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from experiments.harness.datasets import Source, fetch, hashes
+from experiments.harness.settings import SettingError
 
 DIGITS = 10
 ROW = 28  # pixels of a row, and rows of an image
@@ -89,6 +91,43 @@ def load() -> Data:
 def files() -> dict[str, str]:
     """The sha256 of the file that `load` reads."""
     return hashes(_MNIST)
+
+
+def read_image(path: Path) -> np.ndarray:
+    """Reads a user's image of one digit as pixels `[784]` like those of the set.
+
+    As its authors did, the digit is scaled to fit into 20 × 20 pixels, and placed with its centre
+    of mass at that of 28 × 28 (LeCun et al. 1998). Paper is what most of the image is, ink what
+    differs from it.
+
+    Raises:
+      SettingError: the file cannot be read, or there is no ink.
+    """
+    from PIL import Image
+
+    where = f"--image is {str(path)!r}"
+    try:
+        with Image.open(path) as image:
+            opaque = image.convert("RGBA")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "it is no image"
+        raise SettingError(f"{where}, which cannot be read: {reason}.") from error
+    white = Image.new("RGBA", opaque.size, "white")
+    grey = np.asarray(Image.alpha_composite(white, opaque).convert("L"), float)
+    ink = np.abs(grey - np.median(grey))
+    if ink.max() < 16:
+        raise SettingError(f"{where}, but all of it is of one colour.")
+    ink = np.where(ink < 0.2 * ink.max(), 0, 255 * ink / ink.max())
+    rows, columns = np.nonzero(ink)
+    digit = Image.fromarray(
+        ink[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1].astype(np.uint8)
+    )
+    longer = max(digit.size)
+    small = np.asarray(digit.resize([max(1, round(20 * size / longer)) for size in digit.size]))
+    places = np.indices(small.shape).reshape(2, -1)
+    top, left = np.rint((ROW - 1) / 2 - places @ small.ravel() / small.sum()).astype(int)
+    framed = np.pad(small, ROW)[ROW - top :][:ROW, ROW - left :][:, :ROW]
+    return np.ascontiguousarray(framed).reshape(PIXELS)
 
 
 def pixels_of(order: Order, seed: int) -> np.ndarray:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from experiments.harness.figures import saved_figure
-from experiments.pixels.data import PIXELS, ROW, Order
+from experiments.pixels.data import PIXELS, ROW
 
 COLOURS = {"sequential": "C0", "permuted": "C1"}
 
@@ -15,8 +15,8 @@ COLOURS = {"sequential": "C0", "permuted": "C1"}
 class Followed(NamedTuple):
     """An image, and the belief in each digit after each step."""
 
+    title: str
     image: np.ndarray  # [28, 28]
-    digit: int
     belief: np.ndarray  # [T, 10]
 
 
@@ -41,13 +41,11 @@ def plot(path: Path, orders: Mapping[str, Any]) -> None:
             axes.grid(alpha=0.3)
 
 
-def plot_beliefs(path: Path, orders: Mapping[Order, Sequence[Followed]]) -> None:
-    """Draws for each order and image the belief in the ten digits by the pixels seen, to a PNG."""
-    count = sum(map(len, orders.values()))
-    with saved_figure(path, 11, 1.9 * count) as figure:
-        grid = figure.subplots(count, 2, squeeze=False, width_ratios=(1, 6))
-        images = ((order, each) for order, found in orders.items() for each in found)
-        for (left, right), (order, each) in zip(grid, images, strict=True):
+def plot_beliefs(path: Path, images: Sequence[Followed]) -> None:
+    """Draws for each image the belief in the ten digits by the pixels seen, to a PNG."""
+    with saved_figure(path, 11, 1.9 * len(images)) as figure:
+        grid = figure.subplots(len(images), 2, squeeze=False, width_ratios=(1, 6))
+        for (left, right), each in zip(grid, images, strict=True):
             left.imshow(each.image, cmap="gray_r")
             left.set_axis_off()
             steps = len(each.belief)
@@ -57,7 +55,7 @@ def plot_beliefs(path: Path, orders: Mapping[Order, Sequence[Followed]]) -> None
                 right.fill_between(seen, belief, color=f"C{digit}", alpha=0.3, linewidth=0)
             right.set(xlim=(0, PIXELS), ylim=(0, 1), ylabel="probability")
             right.set_xticks(range(0, PIXELS + 1, PIXELS // 7))
-            right.set_title(f"a {each.digit}, {order}", loc="left", size=10)
+            right.set_title(each.title, loc="left", size=10)
             right.grid(alpha=0.3)
         grid[0, 1].legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
         grid[-1, 1].set_xlabel("pixels seen")

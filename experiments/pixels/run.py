@@ -1,7 +1,8 @@
 """Trains and tests on each order of the pixels, and follows the belief in the digits of images."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from operator import itemgetter
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -9,7 +10,9 @@ import numpy as np
 
 from experiments.harness import records, training
 from experiments.harness.devices import Layout
+from experiments.harness.models import opened, params_of
 from experiments.harness.runs import OpenRun, begun
+from experiments.harness.settings import SettingError, stem_of
 from experiments.pixels import data, plot
 from experiments.pixels.config import Config
 from experiments.pixels.data import PIXELS, ROW, Batch, Data, Order, Part, sequences_of
@@ -85,21 +88,28 @@ def test(config: Config, order: Order, fitted: training.Fitted, part: Part) -> d
     }
 
 
-def followed(config: Config, order: Order, model: Model, part: Part) -> list[plot.Followed]:
-    """The first images of a part, and the belief in the digits after each step."""
-    few = Part(*(leaf[:SHOWN] for leaf in part))
-    pixels = data.pixels_of(order, config.permutation)
-    xs = sequences_of(few, pixels, config.pixels_per_step).xs
-    found = np.asarray(jax.jit(beliefs)(model, xs))
-    images = few.images.reshape(-1, ROW, ROW)
-    return [
-        plot.Followed(image, int(digit), found[:, i])
-        for i, (image, digit) in enumerate(zip(images, few.digits, strict=True))
-    ]
+def followed(
+    config: Config, models: Mapping[Order, Model], images: np.ndarray, titles: Sequence[str]
+) -> list[plot.Followed]:
+    """Images `[N, 784]` in each order, and the belief in the digits after each step."""
+    part, found = Part(images, np.zeros(len(images), np.int32)), []
+    for order, model in models.items():
+        pixels = data.pixels_of(order, config.permutation)
+        xs = sequences_of(part, pixels, config.pixels_per_step).xs
+        belief = np.asarray(jax.jit(beliefs)(model, xs))
+        for i, (title, image) in enumerate(zip(titles, images, strict=True)):
+            image = image.reshape(ROW, ROW)
+            found.append(plot.Followed(f"{title}, {order}", image, belief[:, i]))
+    return found
 
 
-def main(config: Config) -> Result:
-    """Trains and tests on each order; writes a record, the models and figures."""
+def main(config: Config) -> Result | dict[str, int]:
+    """Trains and tests on each order; writes a record, the models and figures.
+
+    With `config.use`, recognises an image with trained models, and nothing else.
+    """
+    if config.use is not None:
+        return use(config)
     orders: dict[str, Any] = {}
     models: dict[Order, Model] = {}
     with begun(config, data.files) as run:
@@ -112,14 +122,34 @@ def main(config: Config) -> Result:
             orders[order] = test(config, order, fitted, parts.test)
         numbers = summary(run.write_record(orders))
         plot.plot(run.record.with_suffix(".png"), orders)
-        shown = {
-            order: followed(config, order, model, parts.test) for order, model in models.items()
-        }
+        run.save_model(models)
+        titles = [f"a {digit}" for digit in parts.test.digits[:SHOWN]]
+        shown = followed(config, models, parts.test.images[:SHOWN], titles)
         plot.plot_beliefs(run.record.with_suffix(".beliefs.png"), shown)
         for label, number in numbers.items():
             print(f"{label:>40}: {number}")
         run.conclude(", ".join(f"{order} {numbers[order]}" for order in orders))
     return Result(orders)
+
+
+def use(config: Config) -> dict[str, int]:
+    """Recognises a user's image with the models of a finished run, and draws their belief."""
+    if config.image is None:
+        raise SettingError("--image is missing: --use needs an image of a digit.")
+    image, title = data.read_image(config.image), config.image.name
+    config, saved = opened(config)
+    models = params_of(
+        saved, lambda: {order: init_model(jax.random.key(0), config) for order in config.orders}
+    )
+    digits: dict[str, int] = {}
+    shown = followed(config, models, image[None], [title])
+    for order, each in zip(models, shown, strict=True):
+        digits[order] = int(each.belief[-1].argmax())
+        print(f"{order}: {digits[order]}, with probability {each.belief[-1].max():.4f}")
+    path = Path(config.run.output, f"{stem_of(config)}.image.png")
+    plot.plot_beliefs(path, shown)
+    print(f"The belief after each step: {path}")
+    return digits
 
 
 def summary(record: Mapping[str, Any]) -> dict[str, str]:
