@@ -75,5 +75,6 @@ def accuracies(model: Model, blocks: Batch) -> jax.Array:
 
 
 def beliefs(model: Model, xs: jax.Array) -> jax.Array:
-    """The probability of each digit after each step, `[T, B, 10]`."""
-    return jax.nn.softmax(gru_jax.readout(model.head, states_of(model, xs)), axis=-1)
+    """The probability of each digit after 28, 56, ... 784 pixels, `[28, B, 10]`."""
+    logits = gru_jax.readout(model.head, after_rows(states_of(model, xs)))
+    return jax.nn.softmax(logits, axis=-1)

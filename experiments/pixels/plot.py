@@ -10,14 +10,16 @@ from experiments.harness.figures import saved_figure
 from experiments.pixels.data import PIXELS, ROW
 
 COLOURS = {"sequential": "C0", "permuted": "C1"}
+SEEN = np.arange(ROW, PIXELS + 1, ROW)
+"""Pixels after which a belief is known."""
 
 
 class Followed(NamedTuple):
-    """An image, and the belief in each digit after each step."""
+    """An image, and the belief in each digit after 28, 56, ... 784 pixels."""
 
     title: str
     image: np.ndarray  # [28, 28]
-    belief: np.ndarray  # [T, 10]
+    belief: np.ndarray  # [28, 10]
 
 
 def plot(path: Path, orders: Mapping[str, Any]) -> None:
@@ -32,11 +34,13 @@ def plot(path: Path, orders: Mapping[str, Any]) -> None:
             curves = 100 * np.array(found["accuracy_after_rows"]).T
             label = f"{order}, {curves[-1].mean():.2f} % at the end"
             labels = [label] + [None] * (curves.shape[1] - 1)
-            right.plot(np.arange(ROW, PIXELS + 1, ROW), curves, ".-", color=colour, label=labels)
+            right.plot(SEEN, curves, ".-", color=colour, label=labels)
         left.set(xlabel="updates", ylabel="validation, % wrong", title="training")
-        right.set(xlabel="pixels seen", ylabel="test, % right", title="cut off")
+        left.yaxis.set_major_formatter("{x:g}")
+        left.yaxis.set_minor_formatter("{x:g}")
+        right.set(xlabel="pixels seen", ylabel="test, % right", title="images cut off")
         right.set(xlim=(0, PIXELS), ylim=(0, 100), xticks=range(0, PIXELS + 1, PIXELS // 7))
-        right.legend(frameon=False, loc="upper left")
+        right.legend(frameon=False, loc="lower right")
         for axes in (left, right):
             axes.grid(alpha=0.3)
 
@@ -48,14 +52,12 @@ def plot_beliefs(path: Path, images: Sequence[Followed]) -> None:
         for (left, right), each in zip(grid, images, strict=True):
             left.imshow(each.image, cmap="gray_r")
             left.set_axis_off()
-            steps = len(each.belief)
-            seen = PIXELS // steps * np.arange(1, steps + 1)
             for digit, belief in enumerate(each.belief.T):
-                right.plot(seen, belief, color=f"C{digit}", label=str(digit))
-                right.fill_between(seen, belief, color=f"C{digit}", alpha=0.3, linewidth=0)
+                right.plot(SEEN, belief, color=f"C{digit}", label=str(digit))
+                right.fill_between(SEEN, belief, color=f"C{digit}", alpha=0.3, linewidth=0)
             right.set(xlim=(0, PIXELS), ylim=(0, 1), ylabel="probability")
             right.set_xticks(range(0, PIXELS + 1, PIXELS // 7))
             right.set_title(each.title, loc="left", size=10)
             right.grid(alpha=0.3)
-        grid[0, 1].legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
+        grid[0, 1].legend(frameon=False, loc="center left", bbox_to_anchor=(1.02, 0.5))
         grid[-1, 1].set_xlabel("pixels seen")

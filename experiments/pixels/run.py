@@ -91,7 +91,7 @@ def test(config: Config, order: Order, fitted: training.Fitted, part: Part) -> d
 def followed(
     config: Config, models: Mapping[Order, Model], images: np.ndarray, titles: Sequence[str]
 ) -> list[plot.Followed]:
-    """Images `[N, 784]` in each order, and the belief in the digits after each step."""
+    """Images `[N, 784]` in each order, and the belief in the digits after 28, 56, ... pixels."""
     part, found = Part(images, np.zeros(len(images), np.int32)), []
     for order, model in models.items():
         pixels = data.pixels_of(order, config.permutation)
@@ -148,7 +148,7 @@ def use(config: Config) -> dict[str, int]:
         print(f"{order}: {digits[order]}, with probability {each.belief[-1].max():.4f}")
     path = Path(config.run.output, f"{stem_of(config)}.image.png")
     plot.plot_beliefs(path, shown)
-    print(f"The belief after each step: {path}")
+    print(f"The belief row by row: {path}")
     return digits
 
 
