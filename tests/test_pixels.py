@@ -30,7 +30,7 @@ from experiments.pixels.data import (
     rows_at,
     sequences_of,
 )
-from experiments.pixels.run import blocks_of
+from experiments.pixels.run import blocks_of, latest_of
 
 pytestmark = pytest.mark.usefixtures("jax_defaults")
 SMALL = Config(hidden_size=6, batch_size=5, seeds=2)
@@ -274,3 +274,12 @@ def test_a_user_is_told_what_is_wrong_with_an_image(tmp_path):
             path.write_text("7")
     with pytest.raises(SettingError, match="--image is missing"):
         pixels.main(Config(use=tmp_path))
+
+
+def test_images_that_are_recognised_late_are_shown():
+    digits = np.arange(1, 7)
+    said = np.zeros((28, 6), int)
+    for i, row in enumerate((0, 20, 28, 27, 5, 20)):  # from which on it is right
+        said[row:, i] = digits[i]
+    said[10, 5] = digits[5]
+    np.testing.assert_array_equal(latest_of(np.eye(10)[said], digits), [3, 1, 5])

@@ -59,5 +59,6 @@ def plot_beliefs(path: Path, images: Sequence[Followed]) -> None:
             right.set_xticks(range(0, PIXELS + 1, PIXELS // 7))
             right.set_title(each.title, loc="left", size=10)
             right.grid(alpha=0.3)
-        grid[0, 1].legend(frameon=False, loc="center left", bbox_to_anchor=(1.02, 0.5))
+        labelled = grid[0, 1].get_legend_handles_labels()
+        figure.legend(*labelled, frameon=False, loc="outside right upper")
         grid[-1, 1].set_xlabel("pixels seen")

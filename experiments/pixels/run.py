@@ -1,6 +1,6 @@
 """Trains and tests on each order of the pixels, and follows the belief in the digits of images."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +19,8 @@ from experiments.pixels.data import PIXELS, ROW, Batch, Data, Order, Part, seque
 from experiments.pixels.model import Model, accuracies, beliefs, init_model, loss_of
 
 BLOCK = 250  # images that are evaluated at a time
-SHOWN = 3  # images whose belief is drawn
+SEARCHED = 500  # images, among which are the
+SHOWN = 3  # whose belief is drawn
 CUT_OFF = (PIXELS // 4, PIXELS // 2, 3 * PIXELS // 4)  # whose accuracies `summary` tells
 
 
@@ -88,22 +89,35 @@ def test(config: Config, order: Order, fitted: training.Fitted, part: Part) -> d
     }
 
 
-def followed(
-    config: Config, models: Mapping[Order, Model], images: np.ndarray, titles: Sequence[str]
-) -> list[plot.Followed]:
-    """Images `[N, 784]` in each order, and the belief in the digits after 28, 56, ... pixels."""
-    part, found = Part(images, np.zeros(len(images), np.int32)), []
+def beliefs_of(config: Config, order: Order, model: Model, images: np.ndarray) -> np.ndarray:
+    """The probability of each digit after 28, 56, ... 784 pixels of images `[N, 784]`."""
+    part = Part(images, np.zeros(len(images), np.int32))
+    pixels = data.pixels_of(order, config.permutation)
+    xs = sequences_of(part, pixels, config.pixels_per_step).xs
+    return np.asarray(jax.jit(beliefs)(model, xs))
+
+
+def latest_of(belief: np.ndarray, digits: np.ndarray) -> np.ndarray:
+    """The rows of `SHOWN` images that are recognised, but later than others."""
+    wrong = belief.argmax(axis=-1) != digits
+    last = np.max(wrong * np.arange(1, 1 + len(wrong))[:, None], axis=0)  # row after which it was
+    return np.argsort(np.where(wrong[-1], 0, -last), kind="stable")[:SHOWN]
+
+
+def followed(config: Config, models: Mapping[Order, Model], part: Part) -> list[plot.Followed]:
+    """What is believed in each order of images that the first model is late to recognise."""
+    few = Part(*(leaf[:SEARCHED] for leaf in part))
+    shown, found = None, []
     for order, model in models.items():
-        pixels = data.pixels_of(order, config.permutation)
-        xs = sequences_of(part, pixels, config.pixels_per_step).xs
-        belief = np.asarray(jax.jit(beliefs)(model, xs))
-        for i, (title, image) in enumerate(zip(titles, images, strict=True)):
-            image = image.reshape(ROW, ROW)
-            found.append(plot.Followed(f"{title}, {order}", image, belief[:, i]))
+        belief = beliefs_of(config, order, model, few.images)
+        shown = latest_of(belief, few.digits) if shown is None else shown
+        for i in shown:
+            image = few.images[i].reshape(ROW, ROW)
+            found.append(plot.Followed(f"a {few.digits[i]}, {order}", image, belief[:, i]))
     return found
 
 
-def main(config: Config) -> Result | dict[str, int]:
+def main(config: Config) -> Result | dict[Order, int]:
     """Trains and tests on each order; writes a record, the models and figures.
 
     With `config.use`, recognises an image with trained models, and nothing else.
@@ -123,8 +137,7 @@ def main(config: Config) -> Result | dict[str, int]:
         numbers = summary(run.write_record(orders))
         plot.plot(run.record.with_suffix(".png"), orders)
         run.save_model(models)
-        titles = [f"a {digit}" for digit in parts.test.digits[:SHOWN]]
-        shown = followed(config, models, parts.test.images[:SHOWN], titles)
+        shown = followed(config, models, parts.test)
         plot.plot_beliefs(run.record.with_suffix(".beliefs.png"), shown)
         for label, number in numbers.items():
             print(f"{label:>40}: {number}")
@@ -132,7 +145,7 @@ def main(config: Config) -> Result | dict[str, int]:
     return Result(orders)
 
 
-def use(config: Config) -> dict[str, int]:
+def use(config: Config) -> dict[Order, int]:
     """Recognises a user's image with the models of a finished run, and draws their belief."""
     if config.image is None:
         raise SettingError("--image is missing: --use needs an image of a digit.")
@@ -141,11 +154,12 @@ def use(config: Config) -> dict[str, int]:
     models = params_of(
         saved, lambda: {order: init_model(jax.random.key(0), config) for order in config.orders}
     )
-    digits: dict[str, int] = {}
-    shown = followed(config, models, image[None], [title])
-    for order, each in zip(models, shown, strict=True):
-        digits[order] = int(each.belief[-1].argmax())
-        print(f"{order}: {digits[order]}, with probability {each.belief[-1].max():.4f}")
+    digits, shown = {}, []
+    for order, model in models.items():
+        belief = beliefs_of(config, order, model, image[None])[:, 0]
+        shown.append(plot.Followed(f"{title}, {order}", image.reshape(ROW, ROW), belief))
+        digits[order] = int(belief[-1].argmax())
+        print(f"{order}: {digits[order]}, with probability {belief[-1].max():.4f}")
     path = Path(config.run.output, f"{stem_of(config)}.image.png")
     plot.plot_beliefs(path, shown)
     print(f"The belief row by row: {path}")
