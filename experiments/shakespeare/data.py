@@ -11,6 +11,7 @@ import numpy as np
 
 from experiments.harness.datasets import Source, fetch, hashes, read_text
 from experiments.harness.settings import SettingError
+from experiments.harness.tokens import Vocabulary, vocabulary_of
 from experiments.shakespeare.config import Config
 
 
@@ -19,6 +20,14 @@ class Text(NamedTuple):
 
     train: str
     validation: str
+
+
+class Tokens(NamedTuple):
+    """Its characters as numbers."""
+
+    train: np.ndarray
+    validation: np.ndarray
+    vocabulary: Vocabulary
 
 
 class Batch(NamedTuple):
@@ -33,6 +42,14 @@ def load(config: Config) -> Text:
     if config.text is not None:
         return own(config.text)
     return plays() if config.dataset == "plays" else tiny()
+
+
+def encoded(config: Config) -> Tokens:
+    """Loads the same as numbers."""
+    text = load(config)
+    vocabulary = vocabulary_of(text)
+    train, validation = map(vocabulary.encode, text)
+    return Tokens(train, validation, vocabulary)
 
 
 def files(config: Config) -> dict[str, str]:
