@@ -15,7 +15,8 @@ import numpy as np
 import gru_jax
 from experiments.harness import training
 from experiments.harness.command_line import launch
-from experiments.harness.devices import Layout, ParallelOptions, ParallelRun
+from experiments.harness.devices import ParallelOptions, ParallelRun
+from experiments.harness.layouts import Layout
 from experiments.harness.runs import begun
 from experiments.harness.settings import BatchSize
 

@@ -14,8 +14,8 @@ import numpy as np
 import optax
 
 from experiments.harness import checkpoints
-from experiments.harness.devices import ONE_DEVICE, Layout
 from experiments.harness.files import as_json
+from experiments.harness.layouts import ONE_DEVICE, Layout
 from experiments.harness.progress import Clock, progress
 from experiments.harness.updates import State, jitted
 

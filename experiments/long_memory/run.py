@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from experiments.harness import records, training
-from experiments.harness.devices import Layout
+from experiments.harness.layouts import Layout
 from experiments.harness.runs import OpenRun, begun
 from experiments.long_memory import plot
 from experiments.long_memory.config import Config

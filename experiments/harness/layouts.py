@@ -1,0 +1,80 @@
+"""Data parallelism: how arrays lie on the devices of a run, which `devices.begin` finds.
+
+The batch is spread over them, and parameters are replicated. `jax.jit` partitions the program that
+is written for one device, and adds the gradients up over the devices.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the arrays of an update lie on the devices.
+
+    Attributes:
+      mesh: as `begin` returns it; None leaves everything as it is, on one device.
+      batch: the axis of the batch in each array of it, as `in_axes` of `jax.vmap`; an array whose
+        axis is None is replicated.
+      carry: likewise of what goes from step to step, the axis of the seeds included.
+    """
+
+    mesh: Mesh | None = None
+    batch: Any = 0
+    carry: Any = 0
+
+    def put(self, tree: Any, axes: Any, *, ahead: int = 0) -> Any:
+        """Arrays on the devices, of which each process puts the rows of its own.
+
+        Args:
+          tree: of arrays, the same in every process.
+          axes: those to spread, a prefix of the tree.
+          ahead: so many axes more stand before them.
+        """
+        return self._with(_put, tree, axes, ahead)
+
+    def keep(self, tree: Any, axes: Any) -> Any:
+        """Within `jax.jit`, the tree as `put` lays it out."""
+        return self._with(jax.lax.with_sharding_constraint, tree, axes, 0)
+
+    def _with(self, place: Callable[..., Any], tree: Any, axes: Any, ahead: int) -> Any:
+        if self.mesh is None:
+            return tree
+        mesh = self.mesh
+
+        def place_leaf(axis: int | None, leaf: Any) -> Any:
+            spec: list[str | None] = [None] * np.ndim(leaf)
+            if axis is not None:
+                spec[axis + ahead if axis >= 0 else axis] = "batch"
+            return place(leaf, NamedSharding(mesh, P(*spec)))
+
+        def place_part(axis: int | None, part: Any) -> Any:
+            return jax.tree.map(partial(place_leaf, axis), part)
+
+        return jax.tree.map(place_part, axes, tree, is_leaf=lambda axis: axis is None)
+
+    def local(self, tree: Any) -> Any:
+        """Replicated arrays as this process has them on its first device."""
+        if self.mesh is None:
+            return tree
+        return jax.tree.map(lambda leaf: leaf.addressable_data(0), tree)
+
+    def agreed(self, value: jax.Array) -> Any:
+        """A number that decides how the run goes on: the first process's."""
+        return value if self.mesh is None else multihost_utils.broadcast_one_to_all(value)
+
+
+ONE_DEVICE = Layout()
+
+
+def _put(array: Any, sharding: NamedSharding) -> jax.Array:
+    whole = np.asarray(array)
+    return jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
