@@ -134,8 +134,20 @@ def spread(axes, tree):
     return found
 
 
+def joined(axes, one, other):
+    """The batch of which these are the shares of two processes."""
+
+    def join_part(axis, one, other):
+        if axis is None:
+            jax.tree.map(np.testing.assert_array_equal, one, other)
+            return one
+        return jax.tree.map(lambda *leaves: np.concatenate(leaves, axis), one, other)
+
+    return jax.tree.map(join_part, axes, one, other, is_leaf=lambda axis: axis is None)
+
+
 @pytest.mark.parametrize("case", CASES)
-def test_the_axis_of_the_batch_is_told(case, monkeypatch):
+def test_the_axis_of_the_batch_is_told_and_two_processes_make_its_halves(case, monkeypatch):
     def fit(*_, **told):
         raise ToldError(told)
 
@@ -145,7 +157,8 @@ def test_the_axis_of_the_batch_is_told(case, monkeypatch):
     with pytest.raises(ToldError) as caught:
         CASES[case](run)
     (told,) = caught.value.args
-    layout, batch = told["layout"], told["batch_at"](0)
+    layout, batch_at = told["layout"], told["batch_at"]
+    batch = batch_at(0)
     assert layout.mesh == "mesh"
     sizes = spread(layout.batch, batch)
     assert sizes == [BATCH] * len(sizes)
@@ -153,6 +166,12 @@ def test_the_axis_of_the_batch_is_told(case, monkeypatch):
     assert len(sizes) == len(large)
     carry = told.get("carry", ())
     assert spread(layout.carry, carry) == [BATCH] * len(jax.tree.leaves(carry))
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    shares = []
+    for process in range(2):
+        monkeypatch.setattr(jax, "process_index", lambda process=process: process)
+        shares.append(batch_at(0))
+    jax.tree.map(np.testing.assert_array_equal, joined(layout.batch, *shares), batch)
 
 
 def test_no_experiment_that_can_be_spread_is_missing():

@@ -31,21 +31,25 @@ class Layout:
     batch: Any = 0
     carry: Any = 0
 
-    def put(self, tree: Any, axes: Any, *, ahead: int = 0) -> Any:
-        """Arrays on the devices, of which each process puts the rows of its own.
+    def put(self, tree: Any, axes: Any) -> Any:
+        """Arrays on the devices.
 
         Args:
           tree: of arrays, the same in every process.
           axes: those to spread, a prefix of the tree.
-          ahead: so many axes more stand before them.
         """
-        return self._with(_put, tree, axes, ahead)
+        return self._with(_put, tree, axes)
+
+    def put_own(self, batches: Any) -> Any:
+        """Batches on the devices, stacked along a first axis; each process gives its own rows."""
+        put = jax.make_array_from_process_local_data
+        return self._with(lambda rows, sharding: put(sharding, rows), batches, self.batch, ahead=1)
 
     def keep(self, tree: Any, axes: Any) -> Any:
         """Within `jax.jit`, the tree as `put` lays it out."""
-        return self._with(jax.lax.with_sharding_constraint, tree, axes, 0)
+        return self._with(jax.lax.with_sharding_constraint, tree, axes)
 
-    def _with(self, place: Callable[..., Any], tree: Any, axes: Any, ahead: int) -> Any:
+    def _with(self, place: Callable[..., Any], tree: Any, axes: Any, ahead: int = 0) -> Any:
         if self.mesh is None:
             return tree
         mesh = self.mesh

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from experiments.harness.batches import own_rows
 from experiments.harness.datasets import Source, fetch, hashes, read_text
 from experiments.harness.settings import SettingError
 from experiments.harness.tokens import Vocabulary, vocabulary_of
@@ -150,7 +151,7 @@ def batch_at(step: int, tokens: np.ndarray, length: int, size: int, seed: int) -
         )
     epoch, chunk = divmod(step, stream_length // length)
     offset = np.random.default_rng((seed, epoch)).integers(len(tokens))
-    starts = offset + stream_length * np.arange(size) + chunk * length
+    starts = offset + stream_length * own_rows(np.arange(size)) + chunk * length
     places = starts + np.arange(length + 1)[:, None]
     return Batch(np.take(tokens, places, mode="wrap"), np.array(chunk == 0))
 
