@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -119,7 +120,7 @@ def test_processes_agree_with_one_and_survive_each_others_end(tmp_path):
 def test_one_device_of_a_mesh_gives_the_same_bits_as_none(tmp_path, monkeypatch):
     expected = run_one(tmp_path / "none")
     mesh = Mesh(np.array(jax.devices()[:1]), ("batch",))
-    monkeypatch.setattr(devices, "begin", lambda config: mesh)
+    monkeypatch.setattr(devices, "begin", lambda config, spread: mesh)
     actual = run_one(tmp_path / "mesh")
     assert actual.keys() == expected.keys()
     for name in expected:
@@ -163,6 +164,14 @@ def test_a_batch_that_does_not_divide_is_refused(monkeypatch):
     monkeypatch.setattr(jax, "process_count", lambda: 3)
     with pytest.raises(SettingError, match="--batch-size is 4, but must be a multiple of 3, the"):
         devices.begin(run_processes.Config())
+    config = SimpleNamespace(run=ParallelRun(), subjects=5, restarts=2)
+    with pytest.raises(SettingError, match="--subjects × --restarts is 10, but must be a multiple"):
+        devices.begin(config, spread=("subjects", "restarts"))
+
+
+def test_what_is_not_trained_is_not_spread():
+    with pytest.raises(SettingError, match="spread training, but with these settings nothing is"):
+        devices.begin(run_processes.Config(run=ParallelRun(devices=2)), spread=())
 
 
 def test_without_options_there_is_no_mesh():

@@ -5,9 +5,10 @@ over the devices is in `layouts.py`.
 """
 
 import contextlib
+import math
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -18,7 +19,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from experiments.harness.files import is_first
-from experiments.harness.settings import Form, Interval, Run, SettingError, check
+from experiments.harness.settings import Form, Interval, Run, SettingError, check, option
 
 HEARTBEAT = 30
 """Seconds without a sign of life after which a process counts as dead, and ends all others."""
@@ -48,11 +49,13 @@ class ParallelRun(Run):
 ParallelOptions = Annotated[ParallelRun, tyro.conf.arg(name="")]
 
 
-def begin(config: Any) -> Mesh | None:
+def begin(config: Any, spread: Sequence[str] = ("batch_size",)) -> Mesh | None:
     """Joins the other processes, and finds the devices; before anything else is computed.
 
     Args:
       config: of an experiment; its run may be a `ParallelRun`.
+      spread: the settings whose product is the size of what is spread over the devices; none if
+        nothing is.
 
     Returns:
       The devices of all processes in one axis, "batch"; None if there is but one device.
@@ -65,6 +68,11 @@ def begin(config: Any) -> Mesh | None:
     if not isinstance(run, ParallelRun):
         return None
     check(run)
+    if not spread and (run.devices > 1 or run.coordinator):
+        raise SettingError(
+            "--devices and --coordinator spread training, but with these settings nothing is "
+            "trained."
+        )
     if run.devices > 1:
         with contextlib.suppress(RuntimeError):  # JAX has its devices already
             jax.config.update("jax_num_cpu_devices", run.devices)
@@ -75,10 +83,11 @@ def begin(config: Any) -> Mesh | None:
             f"number of this process's devices ({jax.default_backend()})."
         )
     count = run.devices * jax.process_count()
-    if config.batch_size % count:
+    size = math.prod(getattr(config, name) for name in spread)
+    if size % count:
         raise SettingError(
-            f"--batch-size is {config.batch_size}, but must be a multiple of {count}, the number "
-            "of all devices."
+            f"{' × '.join(map(option, spread))} is {size}, but must be a multiple of {count}, the "
+            "number of all devices."
         )
     if count == 1:
         return None
