@@ -10,20 +10,27 @@ import pytest
 
 from experiments import (
     long_memory,
+    long_sequences,
     music,
     recommendation,
     sentiment,
     shakespeare,
     speech,
+    time_parallel,
     timeseries,
     translation,
 )
 from experiments.__main__ import rows
 from experiments.harness import training
 from experiments.harness.devices import ParallelRun
+from experiments.harness.tokens import Vocabulary
+from experiments.long_sequences.data import Text, sequence_of
+from experiments.long_sequences.model import WAYS
 from experiments.recommendation.data import cases_of, pairs_of
+from experiments.shakespeare.data import Tokens
 from experiments.shakespeare.run import keys_of
 from experiments.speech.data import COEFFICIENTS, Data, Part
+from experiments.time_parallel.model import learn
 from experiments.timeseries import classify, demand, forecast, vowels
 
 pytestmark = pytest.mark.usefixtures("jax_defaults")
@@ -104,6 +111,18 @@ def train_demand(run):
     forecast.train(run, series, scale, origins, windows)
 
 
+def train_long_sequences(run, way):
+    run.config = long_sequences.Config(batch_size=BATCH, length=8, hidden_size=4)
+    parts = sequence_of(tokens(8 * BATCH + 1)), sequence_of(tokens(9))
+    text = Text(*parts, Vocabulary(tuple("abcdefghi")))
+    long_sequences.run.train(run, text, 4, 1e-2, way=WAYS[way])
+
+
+def train_time_parallel(run):
+    run.config = time_parallel.Config(batch_size=BATCH)
+    learn(run, 4, Tokens(tokens(600), tokens(200), Vocabulary(tuple("abcdefghi"))))
+
+
 CASES = {
     "long_memory adding": lambda run: train_long_memory(run, "adding-8"),
     "long_memory copy": lambda run: train_long_memory(run, "copy-4"),
@@ -116,6 +135,9 @@ CASES = {
     "timeseries demand": train_demand,
     "translation": train_translation,
     "music": train_music,
+    "long_sequences": lambda run: train_long_sequences(run, "chunked_loss"),
+    "long_sequences overlap": lambda run: train_long_sequences(run, "truncated, overlap"),
+    "time_parallel": train_time_parallel,
 }
 
 

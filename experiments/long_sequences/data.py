@@ -54,3 +54,8 @@ def first(sequence: Sequence, length: int, setting: str) -> Sequence:
             f"{setting} is {length}, but the text has {len(sequence.inputs)} characters for it."
         )
     return Sequence(sequence.inputs[:length], sequence.targets[:length])
+
+
+def rows_of(sequence: Sequence, rows: int) -> Sequence:
+    """So many sequences of equal length, one after the other in a sequence: `[B, T]`."""
+    return Sequence(sequence.inputs.reshape(rows, -1), sequence.targets.reshape(rows, -1))
