@@ -52,6 +52,7 @@ def main(config, dies_at=-1):
         return rows_of(step, own_rows(every))
 
     with begun(config) as run:
+        layout = Layout(run.mesh, batch=(1, None))
         params = gru_jax.init_gru(jax.random.key(0), SIZE, SIZE)
         fitted = training.fit(
             training.TrainingConfig(
@@ -71,10 +72,11 @@ def main(config, dies_at=-1):
                 params, jnp.zeros((config.batch_size, SIZE)), rows_of(999, every), jax.random.key(0)
             )[0],
             carry=jnp.zeros((config.batch_size, SIZE)),
-            layout=Layout(run.mesh, batch=(1, None)),
+            layout=layout,
         )
         run.save_model(fitted.params)
-        run.write_record({"loss": float(fitted.loss)}, history=fitted.history)
+        rows = layout.whole(layout.put(every, 0))
+        run.write_record({"rows": rows.tolist()}, history=fitted.history)
         run.conclude("done")
 
 

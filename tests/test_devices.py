@@ -112,6 +112,7 @@ def test_processes_agree_with_one_and_survive_each_others_end(tmp_path):
     assert record["environment"]["devices"] == "4 of cpu"
     assert record["environment"]["processes"] == "2"
     assert [entry["step"] for entry in record["history"]] == [10, 20, 30]
+    assert record["results"]["rows"] == [0, 1, 2, 3]
     assert "took" in printed[0][0]
     assert "took" not in printed[1][0]  # the first one alone prints
     assert not lines_of(printed[1][1])

@@ -65,6 +65,12 @@ class Layout:
 
         return jax.tree.map(place_part, axes, tree, is_leaf=lambda axis: axis is None)
 
+    def whole(self, tree: Any) -> Any:
+        """Spread arrays as this process has all of them, on its first device."""
+        if self.mesh is None:
+            return tree
+        return self.local(jax.device_put(tree, NamedSharding(self.mesh, P())))
+
     def local(self, tree: Any) -> Any:
         """Replicated arrays as this process has them on its first device."""
         if self.mesh is None:
