@@ -9,12 +9,14 @@ import subprocess
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
 import pytest
 import run_processes
 from jax.sharding import Mesh
+from processes import environment, lines_of
 
 from experiments.harness import command_line, devices
 from experiments.harness.devices import ParallelRun, ProcessError
@@ -43,10 +45,10 @@ def run_two(folder, *options, dies=(), cluster=False):
     port, running = free_port(), []
     for process in range(2):
         where = ["--coordinator", f"127.0.0.1:{port}", "--processes", "2", "--process", process]
-        environment = os.environ | {"PYTHONPATH": str(PROGRAM.parents[1])}
+        changes = {}
         if cluster:  # what Open MPI's launcher would say
             where = ["--coordinator", "auto"]
-            environment |= {
+            changes = {
                 "OMPI_MCA_orte_hnp_uri": f"{(port - PORTS[0]) << 12}.0;tcp://127.0.0.1:{port}",
                 "OMPI_COMM_WORLD_SIZE": "2",
                 "OMPI_COMM_WORLD_RANK": str(process),
@@ -57,7 +59,7 @@ def run_two(folder, *options, dies=(), cluster=False):
         running.append(
             subprocess.Popen(
                 [sys.executable, PROGRAM, *map(str, arguments)],
-                env=environment,
+                env=environment(**changes),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
@@ -110,15 +112,16 @@ def test_processes_agree_with_one_and_survive_each_others_end(tmp_path):
     assert record["environment"]["devices"] == "4 of cpu"
     assert record["environment"]["processes"] == "2"
     assert [entry["step"] for entry in record["history"]] == [10, 20, 30]
+    assert record["results"]["rows"] == [0, 1, 2, 3]
     assert "took" in printed[0][0]
     assert "took" not in printed[1][0]  # the first one alone prints
-    assert not printed[1][1]
+    assert not lines_of(printed[1][1])
 
 
 def test_one_device_of_a_mesh_gives_the_same_bits_as_none(tmp_path, monkeypatch):
     expected = run_one(tmp_path / "none")
     mesh = Mesh(np.array(jax.devices()[:1]), ("batch",))
-    monkeypatch.setattr(devices, "begin", lambda config: mesh)
+    monkeypatch.setattr(devices, "begin", lambda config, spread: mesh)
     actual = run_one(tmp_path / "mesh")
     assert actual.keys() == expected.keys()
     for name in expected:
@@ -162,6 +165,14 @@ def test_a_batch_that_does_not_divide_is_refused(monkeypatch):
     monkeypatch.setattr(jax, "process_count", lambda: 3)
     with pytest.raises(SettingError, match="--batch-size is 4, but must be a multiple of 3, the"):
         devices.begin(run_processes.Config())
+    config = SimpleNamespace(run=ParallelRun(), subjects=5, restarts=2)
+    with pytest.raises(SettingError, match="--subjects × --restarts is 10, but must be a multiple"):
+        devices.begin(config, spread=("subjects", "restarts"))
+
+
+def test_what_is_not_trained_is_not_spread():
+    with pytest.raises(SettingError, match="spread training, but with these settings nothing is"):
+        devices.begin(run_processes.Config(run=ParallelRun(devices=2)), spread=())
 
 
 def test_without_options_there_is_no_mesh():

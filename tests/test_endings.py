@@ -1,6 +1,5 @@
 """How an experiment's process ends when it is interrupted, or cannot write what it has to say."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -8,8 +7,8 @@ import time
 from pathlib import Path
 
 import pytest
+from processes import environment, lines_of
 
-TOP = Path(__file__).resolve().parents[1]
 SMALL = [
     "--tasks",
     "adding-4",
@@ -29,10 +28,6 @@ def command(folder, *options):
     return [*module, *SMALL, "--output", str(folder), *options]
 
 
-def environment(**changes):
-    return os.environ | {"PYTHONPATH": str(TOP)} | changes
-
-
 def test_ctrl_c_ends_in_one_line_that_tells_how_to_go_on(tmp_path):
     """Off a terminal progress is plain lines, and no carriage return."""
     running = subprocess.Popen(
@@ -42,7 +37,7 @@ def test_ctrl_c_ends_in_one_line_that_tells_how_to_go_on(tmp_path):
         stderr=subprocess.PIPE,
         text=True,
     )
-    first = running.stderr.readline()
+    first = next(line for line in running.stderr if lines_of(line))
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob("*.checkpoints/adding-4-gru/10")):
         assert running.poll() is None, running.communicate()
@@ -72,7 +67,7 @@ def test_where_nothing_can_be_printed_the_run_ends_in_one_sentence(tmp_path):
             text=True,
         )
     assert done.returncode == 1
-    lines = [line for line in done.stderr.splitlines() if not line.startswith("step ")]
+    lines = [line for line in lines_of(done.stderr) if not line.startswith("step ")]
     assert lines == ["A file cannot be read or written: No space left on device."]
 
 
@@ -96,5 +91,5 @@ def test_a_locale_that_cannot_read_the_folders_name_is_named(tmp_path):
         text=True,
     )
     assert done.returncode == 2
-    (line,) = done.stderr.splitlines()
+    (line,) = lines_of(done.stderr)
     assert "which this locale cannot read: set PYTHONUTF8=1" in line

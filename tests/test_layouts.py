@@ -10,21 +10,28 @@ import pytest
 
 from experiments import (
     long_memory,
+    long_sequences,
     music,
     pixels,
     recommendation,
     sentiment,
     shakespeare,
     speech,
+    time_parallel,
     timeseries,
     translation,
 )
 from experiments.__main__ import rows
 from experiments.harness import training
 from experiments.harness.devices import ParallelRun
+from experiments.harness.tokens import Vocabulary
+from experiments.long_sequences.data import Text, sequence_of
+from experiments.long_sequences.model import WAYS
 from experiments.recommendation.data import cases_of, pairs_of
+from experiments.shakespeare.data import Tokens
 from experiments.shakespeare.run import keys_of
 from experiments.speech.data import COEFFICIENTS, Data, Part
+from experiments.time_parallel.model import learn
 from experiments.timeseries import classify, demand, forecast, vowels
 
 pytestmark = pytest.mark.usefixtures("jax_defaults")
@@ -112,6 +119,18 @@ def train_pixels(run):
     pixels.run.train(run, "permuted", pixels.data.Data(part, part, part))
 
 
+def train_long_sequences(run, way):
+    run.config = long_sequences.Config(batch_size=BATCH, length=8, hidden_size=4)
+    parts = sequence_of(tokens(8 * BATCH + 1)), sequence_of(tokens(9))
+    text = Text(*parts, Vocabulary(tuple("abcdefghi")))
+    long_sequences.run.train(run, text, 4, 1e-2, way=WAYS[way])
+
+
+def train_time_parallel(run):
+    run.config = time_parallel.Config(batch_size=BATCH)
+    learn(run, 4, Tokens(tokens(600), tokens(200), Vocabulary(tuple("abcdefghi"))))
+
+
 CASES = {
     "long_memory adding": lambda run: train_long_memory(run, "adding-8"),
     "long_memory copy": lambda run: train_long_memory(run, "copy-4"),
@@ -125,7 +144,12 @@ CASES = {
     "translation": train_translation,
     "music": train_music,
     "pixels": train_pixels,
+    "long_sequences": lambda run: train_long_sequences(run, "chunked_loss"),
+    "long_sequences overlap": lambda run: train_long_sequences(run, "truncated, overlap"),
+    "time_parallel": train_time_parallel,
 }
+MAPPED = {"behaviour", "memory_rl"}
+"""They do not train by batches; `test_spread.py` has them."""
 
 
 class ToldError(Exception):
@@ -143,8 +167,20 @@ def spread(axes, tree):
     return found
 
 
+def joined(axes, one, other):
+    """The batch of which these are the shares of two processes."""
+
+    def join_part(axis, one, other):
+        if axis is None:
+            jax.tree.map(np.testing.assert_array_equal, one, other)
+            return one
+        return jax.tree.map(lambda *leaves: np.concatenate(leaves, axis), one, other)
+
+    return jax.tree.map(join_part, axes, one, other, is_leaf=lambda axis: axis is None)
+
+
 @pytest.mark.parametrize("case", CASES)
-def test_the_axis_of_the_batch_is_told(case, monkeypatch):
+def test_the_axis_of_the_batch_is_told_and_two_processes_make_its_halves(case, monkeypatch):
     def fit(*_, **told):
         raise ToldError(told)
 
@@ -154,7 +190,8 @@ def test_the_axis_of_the_batch_is_told(case, monkeypatch):
     with pytest.raises(ToldError) as caught:
         CASES[case](run)
     (told,) = caught.value.args
-    layout, batch = told["layout"], told["batch_at"](0)
+    layout, batch_at = told["layout"], told["batch_at"]
+    batch = batch_at(0)
     assert layout.mesh == "mesh"
     sizes = spread(layout.batch, batch)
     assert sizes == [BATCH] * len(sizes)
@@ -162,12 +199,20 @@ def test_the_axis_of_the_batch_is_told(case, monkeypatch):
     assert len(sizes) == len(large)
     carry = told.get("carry", ())
     assert spread(layout.carry, carry) == [BATCH] * len(jax.tree.leaves(carry))
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    shares = []
+    for process in range(2):
+        monkeypatch.setattr(jax, "process_index", lambda process=process: process)
+        shares.append(batch_at(0))
+    jax.tree.map(np.testing.assert_array_equal, joined(layout.batch, *shares), batch)
 
 
-def test_no_experiment_that_can_be_spread_is_missing():
-    names = {
-        row.name
+def test_no_experiment_that_trains_is_missing():
+    spread = {
+        row.name: isinstance(
+            importlib.import_module(f"experiments.{row.name}").Config().run, ParallelRun
+        )
         for row in rows()
-        if isinstance(importlib.import_module(f"experiments.{row.name}").Config().run, ParallelRun)
     }
-    assert names == {case.split()[0] for case in CASES}
+    assert [name for name in spread if not spread[name]] == ["benchmark"]
+    assert {case.split()[0] for case in CASES} | MAPPED | {"benchmark"} == set(spread)

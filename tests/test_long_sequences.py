@@ -19,6 +19,7 @@ import gru_jax
 from experiments import long_sequences
 from experiments.harness.datasets import DatasetError
 from experiments.harness.settings import Run
+from experiments.harness.tokens import vocabulary_of
 from experiments.long_sequences import Config, cost, gradients
 from experiments.long_sequences import data as texts
 from experiments.long_sequences.data import sequence_of
@@ -52,7 +53,7 @@ def small_text():
     """Words of one symbol each, so that there is something to learn."""
     rng = np.random.default_rng(0)
     tokens = np.repeat(rng.integers(0, SYMBOLS, 400), 4).astype(np.int32)
-    vocabulary = texts.vocabulary_of(["abcdefg"])
+    vocabulary = vocabulary_of(["abcdefg"])
     return texts.Text(sequence_of(tokens[:1000]), sequence_of(tokens[1000:]), vocabulary)
 
 

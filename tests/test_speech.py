@@ -110,7 +110,7 @@ def test_join_speeds_up_what_is_too_long():
 def test_join_distorts_within_the_given_limits():
     """Speeds within the range; one offset for a whole recording; only between its own frames."""
     part = PART._replace(frames=np.repeat(np.float32([[1], [2], [4]]) * np.ones(13), LENGTHS, 0))
-    rng, lengths, offsets = np.random.default_rng(0), [], []
+    rng, lengths, offsets = [np.random.default_rng(0)], [], []
     for _ in range(200):
         batch = join(part, [np.array([1])], distortion=Distortion(rng, 2.0, offset=0.5, noise=0.0))
         xs = batch.xs[:, 0]
@@ -123,7 +123,9 @@ def test_join_distorts_within_the_given_limits():
     for i in range(13):
         expected = np.interp(np.linspace(0, 4, len(played)), np.arange(5), PART.frames[3:8, i])
         np.testing.assert_allclose(played[:, 0, i], expected, rtol=1e-5, atol=1e-6)
-    noise = join(PART, [np.array([1])] * 50, distortion=Distortion(rng, 1.0, offset=0.0, noise=0.2))
+    noise = join(
+        PART, [np.array([1])] * 50, distortion=Distortion(rng * 50, 1.0, offset=0.0, noise=0.2)
+    )
     assert abs(np.std(noise.xs - PART.frames[3:8, None]) - 0.2) < 0.02
 
 

@@ -14,6 +14,8 @@ from experiments import time_parallel
 from experiments.benchmark.chips import MissingCompilerError, Program
 from experiments.benchmark.hlo import Launches, Loop
 from experiments.harness.settings import Run
+from experiments.harness.tokens import Vocabulary
+from experiments.shakespeare.data import Tokens
 from experiments.time_parallel import data, launches, report, speed
 from experiments.time_parallel.config import Config
 from experiments.time_parallel.data import Problem, random_problem
@@ -82,7 +84,7 @@ def test_gains_multiply_recurrent_weights():
 
 def tiny_text():
     tokens = np.random.default_rng(0).integers(0, 6, 5000).astype(np.int32)
-    return data.Text(tokens[:4000], tokens[4000:], 6)
+    return Tokens(tokens[:4000], tokens[4000:], Vocabulary(tuple("abcdef")))
 
 
 def compile_here(chip, function, *args, assumed=()):

@@ -3,14 +3,13 @@
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
+from experiments.harness.devices import ParallelOptions, ParallelRun
 from experiments.harness.settings import (
     DISTINCT,
     Count,
     EvaluateEvery,
     Interval,
     LearningRate,
-    Run,
-    RunOptions,
 )
 
 Units = Annotated[int, Interval("[1, 64]")]
@@ -42,7 +41,7 @@ class Config:
     evaluate_every: EvaluateEvery = 20
     rounds: Annotated[int, Interval("[0, 1000]")] = 0
     """Instead of fitting, time the fits beside Haiku's, so many times each in turns."""
-    run: RunOptions = field(default_factory=Run)
+    run: ParallelOptions = field(default_factory=ParallelRun)
 
     @property
     def steps(self) -> int:

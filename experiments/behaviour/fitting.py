@@ -11,9 +11,8 @@ import optax
 from experiments.behaviour.config import Config
 from experiments.behaviour.data import Sessions
 from experiments.behaviour.model import Family, nats
-from experiments.harness import checkpoints
-from experiments.harness.files import as_json
-from experiments.harness.progress import Clock, progress
+from experiments.harness.layouts import Layout
+from experiments.harness.pieces import in_pieces
 from experiments.harness.runs import OpenRun
 from experiments.harness.training import adam
 
@@ -91,31 +90,42 @@ def of_all_fits(config: Config, data: Any) -> Any:
 
 
 def fit(run: OpenRun, name: str, family: Family, training: Sessions, validation: Sessions) -> Fits:
-    """Fits all subjects from all keys: `train` mapped, in pieces, with checkpoints in between."""
+    """Fits all subjects from all keys: `train` mapped, in pieces, the fits spread over devices."""
     config: Config = run.config
-    steps, every = config.steps, config.evaluate_every
-    keys, data = keys_of(config), of_all_fits(config, (training, validation))
-    mapped = jax.jit(jax.vmap(partial(advance, config, family)))
-    state = jax.jit(jax.vmap(partial(begin, config, family)))(keys)
-    folder = run.checkpoints / name.replace(", ", "-").replace(" ", "-")
-    with checkpoints.open_manager(folder) as manager:
-        state, history = checkpoints.restore(manager, state)
-        clock, start = Clock(history), history[-1]["step"] if history else 0
-        with progress(steps, start) as show:
-            for step in range(start + every, steps + 1, every):
-                state = mapped(state, *data)
-                loss = np.asarray(state.best_loss).reshape(config.subjects, config.restarts)
-                if not np.any(np.isfinite(loss)):
-                    raise FloatingPointError(f"No fit of {name} is finite: lower --learning-rate.")
-                chosen = float(np.mean(loss.min(axis=1)))
-                entry = {"step": step, "validation_loss": chosen, **clock.read()}
-                history.append(as_json(entry))
-                checkpoints.save(manager, state, history)
-                rate = len(keys) * step / steps / entry["seconds"]
-                show(step, {"validation": f"{chosen:.4f}", "fits/s": f"{rate:.2f}"})
-    losses = np.asarray(state.best_loss).reshape(config.subjects, config.restarts)
+    layout, keys = Layout(run.mesh), keys_of(config)
+    data = layout.put(of_all_fits(config, (training, validation)), 0)
+    first_state = layout.put(jax.jit(jax.vmap(partial(begin, config, family)))(keys), 0)
+
+    @partial(jax.jit, donate_argnums=0)
+    def mapped(state: State, data: Any) -> State:
+        kept: State = layout.keep(jax.vmap(partial(advance, config, family))(state, *data), 0)
+        return kept
+
+    def losses_of(state: State) -> np.ndarray:
+        return np.asarray(layout.whole(state.best_loss)).reshape(config.subjects, config.restarts)
+
+    def piece(state: State, first: int) -> tuple[State, dict[str, float]]:
+        state = mapped(state, data)
+        losses = losses_of(state)
+        if not np.any(np.isfinite(losses)):
+            raise FloatingPointError(f"No fit of {name} is finite: lower --learning-rate.")
+        return state, {"validation_loss": float(np.mean(losses.min(axis=1)))}
+
+    def shown(entry: dict[str, Any]) -> dict[str, str]:
+        rate = len(keys) * entry["step"] / config.steps / entry["seconds"]
+        return {"validation": f"{entry['validation_loss']:.4f}", "fits/s": f"{rate:.2f}"}
+
+    state, history = in_pieces(
+        run.checkpoints / name.replace(", ", "-").replace(" ", "-"),
+        first_state,
+        piece,
+        shown,
+        updates=config.steps,
+        every=config.evaluate_every,
+    )
+    losses = losses_of(state)
     if lost := np.count_nonzero(~np.isfinite(losses)):
         run.warnings.append(f"{name}: {lost} of {losses.size} fits were never finite")
     rows = config.restarts * np.arange(config.subjects) + losses.argmin(axis=1)
-    params = jax.tree.map(lambda leaf: leaf[rows], state.best_params)
+    params = jax.tree.map(lambda leaf: leaf[rows], layout.whole(state.best_params))
     return Fits(params, losses, history)

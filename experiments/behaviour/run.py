@@ -36,7 +36,7 @@ def families(config: Config) -> dict[str, Family]:
 
 def main(config: Config) -> Result:
     """Fits all models and compares them, or times the fits; writes a record and a figure."""
-    with begun(config) as run:
+    with begun(config, spread=() if config.rounds else ("subjects", "restarts")) as run:
         rng = np.random.default_rng(0)
         learners = draw_learners(rng, config.subjects)
         sizes = config.training_sessions, config.validation_sessions, config.test_sessions

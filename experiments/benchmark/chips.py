@@ -21,6 +21,7 @@ from jax.experimental.compilation_cache import compilation_cache
 from jax.sharding import SingleDeviceSharding
 
 from experiments.benchmark.hlo import Launches, launches
+from experiments.benchmark.timing import temporary_bytes
 
 
 class Chip(NamedTuple):
@@ -110,12 +111,11 @@ def compile_for(
         seconds = time.perf_counter() - start
         said = output()
     text = compiled.as_text()
-    size = compiled.memory_analysis().temp_size_in_bytes
     kernels = tuple(_gpu_kernels(text, said) if platform == "cuda" else _tpu_kernels(text))
     for kernel in kernels:
         if kernel.target is not None and kernel.target != CHIPS[chip].target:
             raise ValueError(f"kernel {kernel.name} is for {kernel.target}: {chip} cannot run it.")
-    return Program(text, launches(text, assumed), size, seconds, kernels)
+    return Program(text, launches(text, assumed), temporary_bytes(compiled), seconds, kernels)
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from experiments.benchmark.config import WORKLOADS, Workload
 from experiments.benchmark.ours import our_params
 from experiments.benchmark.timing import Implementation, Mode, Ready, Shape, draw, timed
 from experiments.harness import devices
+from experiments.harness.layouts import Layout
 from experiments.harness.records import markdown_table
 from experiments.harness.training import adam
 
@@ -70,7 +71,7 @@ def _serve(there: Connection, run: devices.ParallelRun, shape: Shape) -> None:
         own = sorted(os.sched_getaffinity(0))[run.process :: run.processes]
         os.sched_setaffinity(0, own or os.sched_getaffinity(0))  # as launchers bind them
     mesh = devices.begin(SimpleNamespace(run=run, batch_size=shape.batch))
-    layout = devices.Layout(mesh, batch=1)
+    layout = Layout(mesh, batch=1)
     optimiser = adam(1e-3, 1000)
     params = our_params(shape)
     state = layout.put((params, optimiser.init(params)), None)

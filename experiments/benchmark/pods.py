@@ -21,7 +21,7 @@ from experiments.benchmark import wide
 from experiments.benchmark.chips import MissingCompilerError, compiler, devices
 from experiments.benchmark.hlo import Collective, collectives
 from experiments.benchmark.timing import Shape
-from experiments.harness.devices import Layout
+from experiments.harness.layouts import Layout
 from experiments.harness.records import markdown_table
 from experiments.harness.settings import SettingError
 from experiments.harness.updates import State, jitted

@@ -1,7 +1,11 @@
-"""Which rows an update learns from: a function of its number, so that a run can be resumed."""
+"""Which rows an update learns from: a function of its number, so that a run can be resumed.
+
+Of several processes each makes its own rows of the batch.
+"""
 
 from collections.abc import Sequence
 
+import jax
 import numpy as np
 
 GROUP = 10
@@ -22,3 +26,13 @@ def similar_rows_at(
     (members,) = np.nonzero(bucket_of == bucket)
     rows = np.random.default_rng([1, step]).choice(members, size, replace=len(members) < size)
     return rows, limits[bucket]
+
+
+def own_rows(rows: np.ndarray) -> np.ndarray:
+    """This process's share of what the rows of a batch are made from, along the first axis.
+
+    All processes draw the same `rows`, so that their number does not change the batch.
+    """
+    count = len(rows) // jax.process_count()
+    first = count * jax.process_index()
+    return rows[first : first + count]

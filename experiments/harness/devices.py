@@ -1,27 +1,25 @@
-"""Data parallelism: the batch is spread over devices, of one process or of several.
+"""The devices of a run, of one process or of several.
 
-Parameters are replicated. `jax.jit` partitions the program that is written for one device, and adds
-the gradients up over the devices. All processes run the same program; each puts the rows of its own
-devices onto them, and the first one alone writes and prints.
+All processes run the same program; the first one alone writes and prints. How arrays are spread
+over the devices is in `layouts.py`.
 """
 
 import contextlib
+import math
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Annotated, Any
 
 import jax
 import numpy as np
 import tyro
 from jax.experimental import multihost_utils
-from jax.sharding import Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
+from jax.sharding import Mesh
 
 from experiments.harness.files import is_first
-from experiments.harness.settings import Form, Interval, Run, SettingError, check
+from experiments.harness.settings import Form, Interval, Run, SettingError, check, option
 
 HEARTBEAT = 30
 """Seconds without a sign of life after which a process counts as dead, and ends all others."""
@@ -51,11 +49,13 @@ class ParallelRun(Run):
 ParallelOptions = Annotated[ParallelRun, tyro.conf.arg(name="")]
 
 
-def begin(config: Any) -> Mesh | None:
+def begin(config: Any, spread: Sequence[str] = ("batch_size",)) -> Mesh | None:
     """Joins the other processes, and finds the devices; before anything else is computed.
 
     Args:
       config: of an experiment; its run may be a `ParallelRun`.
+      spread: the settings whose product is the size of what is spread over the devices; none if
+        nothing is.
 
     Returns:
       The devices of all processes in one axis, "batch"; None if there is but one device.
@@ -68,6 +68,11 @@ def begin(config: Any) -> Mesh | None:
     if not isinstance(run, ParallelRun):
         return None
     check(run)
+    if not spread and (run.devices > 1 or run.coordinator):
+        raise SettingError(
+            "--devices and --coordinator spread training, but with these settings nothing is "
+            "trained."
+        )
     if run.devices > 1:
         with contextlib.suppress(RuntimeError):  # JAX has its devices already
             jax.config.update("jax_num_cpu_devices", run.devices)
@@ -78,10 +83,11 @@ def begin(config: Any) -> Mesh | None:
             f"number of this process's devices ({jax.default_backend()})."
         )
     count = run.devices * jax.process_count()
-    if config.batch_size % count:
+    size = math.prod(getattr(config, name) for name in spread)
+    if size % count:
         raise SettingError(
-            f"--batch-size is {config.batch_size}, but must be a multiple of {count}, the number "
-            "of all devices."
+            f"{' × '.join(map(option, spread))} is {size}, but must be a multiple of {count}, the "
+            "number of all devices."
         )
     if count == 1:
         return None
@@ -166,70 +172,6 @@ def together(advice: str) -> Iterator[None]:
         if not jax.distributed.is_initialized() or not any(sign in str(error) for sign in signs):
             raise
         raise ProcessError(f"Another process has ended, or cannot be reached{advice}") from error
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How the arrays of an update lie on the devices.
-
-    Attributes:
-      mesh: as `begin` returns it; None leaves everything as it is, on one device.
-      batch: the axis of the batch in each array of it, as `in_axes` of `jax.vmap`; an array whose
-        axis is None is replicated.
-      carry: likewise of what goes from step to step, the axis of the seeds included.
-    """
-
-    mesh: Mesh | None = None
-    batch: Any = 0
-    carry: Any = 0
-
-    def put(self, tree: Any, axes: Any, *, ahead: int = 0) -> Any:
-        """Arrays on the devices, of which each process puts the rows of its own.
-
-        Args:
-          tree: of arrays, the same in every process.
-          axes: those to spread, a prefix of the tree.
-          ahead: so many axes more stand before them.
-        """
-        return self._with(_put, tree, axes, ahead)
-
-    def keep(self, tree: Any, axes: Any) -> Any:
-        """Within `jax.jit`, the tree as `put` lays it out."""
-        return self._with(jax.lax.with_sharding_constraint, tree, axes, 0)
-
-    def _with(self, place: Callable[..., Any], tree: Any, axes: Any, ahead: int) -> Any:
-        if self.mesh is None:
-            return tree
-        mesh = self.mesh
-
-        def place_leaf(axis: int | None, leaf: Any) -> Any:
-            spec: list[str | None] = [None] * np.ndim(leaf)
-            if axis is not None:
-                spec[axis + ahead if axis >= 0 else axis] = "batch"
-            return place(leaf, NamedSharding(mesh, P(*spec)))
-
-        def place_part(axis: int | None, part: Any) -> Any:
-            return jax.tree.map(partial(place_leaf, axis), part)
-
-        return jax.tree.map(place_part, axes, tree, is_leaf=lambda axis: axis is None)
-
-    def local(self, tree: Any) -> Any:
-        """Replicated arrays as this process has them on its first device."""
-        if self.mesh is None:
-            return tree
-        return jax.tree.map(lambda leaf: leaf.addressable_data(0), tree)
-
-    def agreed(self, value: jax.Array) -> Any:
-        """A number that decides how the run goes on: the first process's."""
-        return value if self.mesh is None else multihost_utils.broadcast_one_to_all(value)
-
-
-ONE_DEVICE = Layout()
-
-
-def _put(array: Any, sharding: NamedSharding) -> jax.Array:
-    whole = np.asarray(array)
-    return jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
 
 
 def described(mesh: Mesh | None) -> dict[str, str]:

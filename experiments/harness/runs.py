@@ -10,7 +10,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -93,7 +93,12 @@ class OpenRun:
 
 
 @contextlib.contextmanager
-def begun(config: Any, data: Callable[[], Mapping[str, str]] = dict) -> Iterator[OpenRun]:
+def begun(
+    config: Any,
+    data: Callable[[], Mapping[str, str]] = dict,
+    *,
+    spread: Sequence[str] = ("batch_size",),
+) -> Iterator[OpenRun]:
     """Begins a run, or goes on with one, after all that can be checked before training is.
 
     Of several processes the first one holds and claims the folder, writes and prints.
@@ -101,6 +106,7 @@ def begun(config: Any, data: Callable[[], Mapping[str, str]] = dict) -> Iterator
     Args:
       config: the run's.
       data: gives the sha256 of each file that the run reads; a pinned file's need not be there.
+      spread: the settings whose product is the size of what is spread over devices.
 
     Raises:
       SettingError: a setting is out of range; the folder cannot be written or is in use by another
@@ -108,7 +114,7 @@ def begun(config: Any, data: Callable[[], Mapping[str, str]] = dict) -> Iterator
       ProcessError: that happened to the first process, and this is another one.
     """
     check(config)
-    mesh = devices.begin(config)
+    mesh = devices.begin(config, spread)
     run = OpenRun(config, data(), mesh)
     with contextlib.ExitStack() as held:
 

@@ -14,8 +14,8 @@ import numpy as np
 import optax
 
 from experiments.harness import checkpoints
-from experiments.harness.devices import ONE_DEVICE, Layout
 from experiments.harness.files import as_json
+from experiments.harness.layouts import ONE_DEVICE, Layout
 from experiments.harness.progress import Clock, progress
 from experiments.harness.updates import State, jitted
 
@@ -100,7 +100,8 @@ def fit(
         `params` and `carry` then have a leading axis S.
       params: the first parameters.
       loss: `(params, carry, batch, key) -> (loss, carry)`.
-      batch_at: the batch of a step, a pytree of NumPy arrays, from the step's number.
+      batch_at: the batch of a step, a pytree of NumPy arrays, from the step's number; of several
+        processes each makes its own rows (`batches.own_rows`).
       evaluate: `params -> loss`, the number whose minimum is sought; jitted here.
       carry: what goes from step to step besides the parameters, such as recurrent states.
       layout: over which devices the batch is spread. Evaluated is on one device, of each process.
@@ -133,7 +134,7 @@ def fit(
                     lambda *leaves: np.stack(leaves), *map(batch_at, range(first, step))
                 )
                 tick = time.perf_counter()
-                batches = layout.put(batches, layout.batch, ahead=1)
+                batches = layout.put_own(batches)
                 state, mean = train(state, jnp.asarray(first), batches)
                 _check_finite(mean, f"loss within steps {first} to {step}")
                 recent.append(mean)

@@ -25,7 +25,7 @@ Task = Annotated[
 class Config:
     """Which cells learn which tasks."""
 
-    preset: Literal["default", "full"] = "default"
+    preset: Literal["default", "full", "copy"] = "default"
     """Where the other settings' defaults come from."""
     tasks: Annotated[tuple[Task, ...], DISTINCT] = ("adding-100", "copy-30")
     """A task is adding-T or copy-delay."""
@@ -47,5 +47,15 @@ PRESETS = {
         tasks=("adding-200", "adding-600", "copy-100", "copy-500"),
         seeds=3,
         steps=2000,
+    ),
+    "copy": Config(
+        preset="copy",
+        tasks=("copy-100",),
+        cells=("lstm", "gru"),
+        hidden_size=128,
+        seeds=3,
+        steps=30_000,
+        learning_rate=3e-3,
+        evaluate_every=1000,
     ),
 }

@@ -7,7 +7,8 @@ import jax
 import numpy as np
 
 from experiments.harness import records, training
-from experiments.harness.devices import Layout
+from experiments.harness.batches import own_rows
+from experiments.harness.layouts import Layout
 from experiments.harness.runs import OpenRun, begun
 from experiments.long_memory import plot
 from experiments.long_memory.config import Config
@@ -31,6 +32,11 @@ def learn(run: OpenRun, task: str, cell: str) -> dict[str, Any]:
     def batch_at(part: int, step: int, size: int) -> Batch:
         return generate(np.random.default_rng([part, step]), length, size)
 
+    def training_batch_at(step: int) -> Batch:
+        xs, targets = batch_at(0, step, config.batch_size)
+        rows = own_rows(np.arange(config.batch_size))
+        return Batch(xs[:, rows], targets[..., rows])
+
     validation, test = batch_at(1, 0, EVALUATED), batch_at(2, 0, EVALUATED)
     keys = jax.random.split(jax.random.key(0), config.seeds)
     models = jax.vmap(lambda key: init_model(key, cell, validation, config.hidden_size))(keys)
@@ -51,7 +57,7 @@ def learn(run: OpenRun, task: str, cell: str) -> dict[str, Any]:
         keys,
         models,
         loss=loss,
-        batch_at=lambda step: batch_at(0, step, config.batch_size),
+        batch_at=training_batch_at,
         evaluate=lambda model: loss_of(cell, model, validation),
         layout=Layout(run.mesh, batch=Batch(1, -1)),
     )

@@ -3,14 +3,14 @@
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
+from experiments.harness.devices import ParallelOptions, ParallelRun
 from experiments.harness.settings import (
     DISTINCT,
     GIVEN,
+    BatchSize,
     Count,
     LearningRate,
     Length,
-    Run,
-    RunOptions,
     Size,
 )
 
@@ -24,7 +24,9 @@ class Config:
     preset: Literal["default", "full"] = "default"
     """Where the other settings' defaults come from."""
     length: Length = 100_000
-    """T, the characters of the text that are trained on, in one sequence."""
+    """T, the characters of a sequence that is trained on."""
+    batch_size: BatchSize = 1
+    """Such sequences, one after the other in the text, that are trained on at once."""
     hidden_size: Size = 64
     embedding_size: Size = 32
     measured: Lengths = (1_000, 10_000, 100_000)
@@ -42,8 +44,8 @@ class Config:
     learning_rates: Annotated[tuple[LearningRate, ...], GIVEN] = (2e-3, 5e-3, 1e-2, 2e-2)
     """At their peaks, one for each of the segments."""
     epochs: Count = 10
-    """Passes through the whole sequence."""
-    run: RunOptions = field(default_factory=Run)
+    """Passes through whole sequences."""
+    run: ParallelOptions = field(default_factory=ParallelRun)
 
 
 PRESETS = {

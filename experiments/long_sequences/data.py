@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments.harness.settings import SettingError
-from experiments.harness.tokens import Vocabulary, vocabulary_of
+from experiments.harness.tokens import Vocabulary
 from experiments.shakespeare import data as shakespeare
 from experiments.shakespeare.config import Config as Shakespeare
 
@@ -34,10 +34,8 @@ def files() -> dict[str, str]:
 
 def load() -> Text:
     """The first nine tenths of tiny Shakespeare, and the rest."""
-    text = shakespeare.load(_TINY)
-    vocabulary = vocabulary_of(text)
-    train, validation = (sequence_of(vocabulary.encode(part)) for part in text)
-    return Text(train, validation, vocabulary)
+    train, validation, vocabulary = shakespeare.encoded(_TINY)
+    return Text(sequence_of(train), sequence_of(validation), vocabulary)
 
 
 def sequence_of(tokens: np.ndarray) -> Sequence:
@@ -56,3 +54,8 @@ def first(sequence: Sequence, length: int, setting: str) -> Sequence:
             f"{setting} is {length}, but the text has {len(sequence.inputs)} characters for it."
         )
     return Sequence(sequence.inputs[:length], sequence.targets[:length])
+
+
+def rows_of(sequence: Sequence, rows: int) -> Sequence:
+    """So many sequences of equal length, one after the other in a sequence: `[B, T]`."""
+    return Sequence(sequence.inputs.reshape(rows, -1), sequence.targets.reshape(rows, -1))

@@ -12,7 +12,10 @@ import numpy as np
 
 import gru_jax
 from experiments.harness import training
+from experiments.harness.batches import own_rows
+from experiments.harness.devices import by_first
 from experiments.harness.files import write_json
+from experiments.harness.layouts import Layout
 from experiments.harness.records import markdown_table
 from experiments.harness.runs import OpenRun, begun
 from experiments.harness.settings import SettingError
@@ -34,24 +37,32 @@ class Result(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """A segment of the text."""
+    """A segment of each sequence."""
 
-    sequence: data.Sequence
-    is_first: Any  # []: the text begins here
+    sequences: Any  # `data.Sequence` [B, T]
+    is_first: Any  # []: the sequences begin here
 
 
 def costs_of(run: OpenRun) -> dict[str, Any]:
-    """Time and memory of every way at every length; those of a resumed run are kept."""
+    """Time and memory of every way at every length; those of a resumed run are kept.
+
+    Of several processes the first one measures.
+    """
     config: Config = run.config
     kept = run.checkpoints / "costs.json"
-    found: dict[str, Any] = json.loads(kept.read_text("utf-8")) if kept.exists() else {}
-    for length, name in itertools.product(config.measured, WAYS):
-        entries = found.setdefault(name, {})
-        if str(length) not in entries:
-            print(f"T = {length:,}, {name}", flush=True)
-            entries[str(length)] = cost.measured_apart(name, length, config)
-            write_json(kept, found)
-    return found
+
+    def measure() -> None:
+        found: dict[str, Any] = json.loads(kept.read_text("utf-8")) if kept.exists() else {}
+        for length, name in itertools.product(config.measured, WAYS):
+            entries = found.setdefault(name, {})
+            if str(length) not in entries:
+                print(f"T = {length:,}, {name}", flush=True)
+                entries[str(length)] = cost.measured_apart(name, length, config)
+                write_json(kept, found)
+
+    by_first(measure)
+    costs: dict[str, Any] = json.loads(kept.read_text("utf-8"))
+    return costs
 
 
 def first_model(config: Config, vocabulary: int) -> Model:
@@ -62,20 +73,23 @@ def first_model(config: Config, vocabulary: int) -> Model:
 def train(run: OpenRun, text: data.Text, segment: int, rate: float, *, way: Way) -> training.Fitted:
     """Trains with an update after each segment, whose state is handed on."""
     config: Config = run.config
-    sequence, validation = data.first(text.train, config.length, "--length"), text.validation
+    sequences, validation = data.rows_of(text.train, config.batch_size), text.validation
     count = config.length // segment
     per_call = next(n for n in range(min(PER_CALL, count), 0, -1) if count % n == 0)
     model = first_model(config, len(text.vocabulary))
-    zeros = first_carry(model, way, segment)
+    zeros = jax.tree.map(
+        lambda leaf: jnp.repeat(leaf[None], config.batch_size, axis=0),
+        first_carry(model, way, segment),
+    )
 
     def loss(model: Model, carry: Any, batch: Batch, key: jax.Array) -> tuple[jax.Array, Any]:
         carry = jax.tree.map(partial(jnp.where, batch.is_first), zeros, carry)
-        nats, carry = way.loss(model, carry, batch.sequence)
-        return nats / segment, carry
+        nats, carry = jax.vmap(partial(way.loss, model))(carry, batch.sequences)
+        return jnp.mean(nats) / segment, carry
 
     def batch_at(step: int) -> Batch:
         start = step % count * segment
-        here = jax.tree.map(lambda x: x[start : start + segment], sequence)
+        here = jax.tree.map(lambda x: own_rows(x[:, start : start + segment]), sequences)
         return Batch(here, np.array(start == 0))
 
     def evaluate(model: Model) -> jax.Array:
@@ -87,7 +101,7 @@ def train(run: OpenRun, text: data.Text, segment: int, rate: float, *, way: Way)
             steps=config.epochs * count,
             evaluate_every=count,
             optimiser=training.adam(rate, config.epochs * count),
-            items_per_step=segment,
+            items_per_step=config.batch_size * segment,
             unit="characters",
             folder=run.checkpoints / (f"{segment}-overlap" if way.overlaps else str(segment)),
             steps_per_call=per_call,
@@ -98,6 +112,7 @@ def train(run: OpenRun, text: data.Text, segment: int, rate: float, *, way: Way)
         batch_at=batch_at,
         evaluate=evaluate,
         carry=zeros,
+        layout=Layout(run.mesh, batch=Batch(0, None)),
     )
 
 
@@ -160,10 +175,11 @@ def main(config: Config) -> Result:
         check_lengths(config)
         text = data.load()
         size = len(text.vocabulary)
-        learned = data.first(text.train, config.length, "--length")
         compared = data.first(text.train, config.compared, "--compared")
+        characters = config.batch_size * config.length
+        learned = data.first(text.train, characters, "--batch-size × --length")
         costs = costs_of(run)
-        found, model = trained(run, text)
+        found, model = trained(run, text._replace(train=learned))
         models = {"untrained": first_model(config, size), "trained": model}
         deviations = gradients.compare(models, compared, config.truncations)
         results = {

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
+from experiments.harness.devices import ParallelOptions, ParallelRun
 from experiments.harness.settings import (
     DISTINCT,
     Count,
@@ -10,8 +11,6 @@ from experiments.harness.settings import (
     Form,
     Interval,
     NotNegative,
-    Run,
-    RunOptions,
     Seeds,
     Size,
 )
@@ -55,7 +54,7 @@ class Config:
     """Of each seed's evaluation after training."""
     rounds: Annotated[int, Interval("[0, 1000]")] = 0
     """Instead of training, time updates beside Flax', so many times each in turns."""
-    run: RunOptions = field(default_factory=Run)
+    run: ParallelOptions = field(default_factory=ParallelRun)
 
     @property
     def updates(self) -> int:

@@ -5,11 +5,11 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from experiments.harness import checkpoints
-from experiments.harness.files import as_json
-from experiments.harness.progress import Clock, progress
+from experiments.harness.layouts import Layout
+from experiments.harness.pieces import in_pieces
 from experiments.harness.records import markdown_table, spread
 from experiments.harness.runs import OpenRun, begun
 from experiments.memory_rl import plot
@@ -17,7 +17,7 @@ from experiments.memory_rl.config import Config
 from experiments.memory_rl.control import controlled
 from experiments.memory_rl.environments import environment_of
 from experiments.memory_rl.model import Agent, feed_forward, gru
-from experiments.memory_rl.ppo import Problem, begin_all, evaluate, train
+from experiments.memory_rl.ppo import Problem, State, begin_all, evaluate, train
 from experiments.memory_rl.speed import timed_updates
 
 NAMES = {"gru": "GRU", "shifted": "GRU, resets one step early", "feed-forward": "feed-forward"}
@@ -44,41 +44,52 @@ def problem_of(config: Config, task: str, policy: str) -> Problem:
 
 
 def learn(run: OpenRun, task: str, policy: str) -> dict[str, Any]:
-    """Trains one policy on one task with all seeds, with checkpoints in between."""
+    """Trains one policy on one task with all seeds, which are spread over the devices."""
     config: Config = run.config
     problem, every = problem_of(config, task, policy), config.evaluate_every
-    keys = jax.random.split(jax.random.key(0), config.seeds)
-    state = begin_all(problem, keys)
-    mapped = jax.jit(jax.vmap(partial(train, problem, updates=every), in_axes=(0, 0, None)))
-    with checkpoints.open_manager(run.checkpoints / f"{task}-{policy}") as manager:
-        state, history = checkpoints.restore(manager, state)
-        clock, start = Clock(history), history[-1]["step"] if history else 0
-        with progress(config.updates, start) as show:
-            for first in range(start, config.updates, every):
-                state, returns = mapped(state, keys, first)
-                if not all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(state.params)):
-                    raise FloatingPointError(
-                        f"Parameters of {task}, {policy}, are not finite: lower --learning-rate."
-                    )
-                step = first + every
-                history.append(as_json({"step": step, "returns": returns.tolist(), **clock.read()}))
-                checkpoints.save(manager, state, history)
-                trained = step * config.seeds * config.environments * config.steps
-                speed = trained / history[-1]["seconds"]
-                mean = f"{np.mean(returns):.3f}"
-                show(step, {"return": mean, "steps/s": f"{speed:,.0f}"})
+    layout, keys = Layout(run.mesh), jax.random.split(jax.random.key(0), config.seeds)
+
+    @partial(jax.jit, donate_argnums=0)
+    def mapped(state: State, first: Any) -> tuple[State, jax.Array, jax.Array]:
+        updates = jax.vmap(partial(train, problem, updates=every), in_axes=(0, 0, None))
+        state, returns = updates(state, keys, first)
+        finite = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(state.params)]
+        return layout.keep(state, 0), returns, jnp.all(jnp.stack(finite))
+
+    def piece(state: State, first: int) -> tuple[State, dict[str, Any]]:
+        state, *found = mapped(state, first)
+        returns, finite = layout.whole(found)
+        if not finite:
+            raise FloatingPointError(
+                f"Parameters of {task}, {policy}, are not finite: lower --learning-rate."
+            )
+        return state, {"returns": returns.tolist()}
+
+    def shown(entry: dict[str, Any]) -> dict[str, str]:
+        trained = entry["step"] * config.seeds * config.environments * config.steps
+        mean = np.mean(np.array(entry["returns"], float))  # None, as JSON has it, is NaN
+        return {"return": f"{mean:.3f}", "steps/s": f"{trained / entry['seconds']:,.0f}"}
+
+    state, history = in_pieces(
+        run.checkpoints / f"{task}-{policy}",
+        layout.put(begin_all(problem, keys), 0),
+        piece,
+        shown,
+        updates=config.updates,
+        every=every,
+    )
     evaluated = jax.jit(jax.vmap(partial(evaluate, problem, episodes=config.episodes)))
     fresh = jax.vmap(jax.random.fold_in, (0, None))(keys, config.updates)  # no update had these
     return {
-        "parameters": sum(leaf[0].size for leaf in jax.tree.leaves(state.params)),
-        "returns": evaluated(state.params, fresh).tolist(),
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)) // config.seeds,
+        "returns": layout.whole(evaluated(state.params, fresh)).tolist(),
         "history": history,
     }
 
 
 def main(config: Config) -> Result:
     """Trains every policy on every task, or times updates; writes a record and a figure."""
-    with begun(config) as run:
+    with begun(config, spread=() if config.rounds else ("seeds",)) as run:
         if config.rounds:
             return timing(run)
         tasks: dict[str, Any] = {}

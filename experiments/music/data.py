@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.harness.batches import similar_rows_at
+from experiments.harness.batches import own_rows, similar_rows_at
 from experiments.harness.datasets import Source, fetch, hashes
 
 NOTES = 88  # of a piano
@@ -92,7 +92,8 @@ def batch_at(step: int, name: str, rolls: Sequence[np.ndarray], size: int) -> Ba
     rows, limit = similar_rows_at(step, lengths, CORPORA[name].limits, size)
     rng = np.random.default_rng([2, step])
     starts = rng.integers(0, 1 + np.maximum(lengths[rows] - limit, 0))
-    return padded([rolls[i][s : s + limit] for i, s in zip(rows, starts, strict=True)], limit)
+    chosen = zip(own_rows(rows), own_rows(starts), strict=True)
+    return padded([rolls[i][start : start + limit] for i, start in chosen], limit)
 
 
 def blocks_of(name: str, rolls: Sequence[np.ndarray]) -> list[Batch]:

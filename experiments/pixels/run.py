@@ -9,7 +9,8 @@ import jax
 import numpy as np
 
 from experiments.harness import records, training
-from experiments.harness.devices import Layout
+from experiments.harness.batches import own_rows
+from experiments.harness.layouts import Layout
 from experiments.harness.models import opened, params_of
 from experiments.harness.runs import OpenRun, begun
 from experiments.harness.settings import SettingError, stem_of
@@ -48,7 +49,7 @@ def train(run: OpenRun, order: Order, parts: Data) -> training.Fitted:
     init_keys, train_keys = (jax.random.split(key, config.seeds) for key in (init_key, train_key))
 
     def batch_at(step: int) -> Batch:
-        rows = data.rows_at(step, count, config.batch_size)
+        rows = own_rows(data.rows_at(step, count, config.batch_size))
         chosen = Part(*(leaf[rows] for leaf in parts.train))
         return sequences_of(chosen, pixels, config.pixels_per_step)
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from experiments.harness.batches import own_rows
 from experiments.harness.datasets import Source, fetch, hashes
 from experiments.harness.settings import SettingError
 
@@ -135,7 +136,7 @@ def batch_at(step: int, pairs: Pairs, rows: int, length: int) -> Batch:
     is_first[starts] = True
 
     def cut(values: np.ndarray) -> np.ndarray:
-        in_rows = values[: rows * chunks * length].reshape(rows, -1)
+        in_rows = own_rows(values[: rows * chunks * length].reshape(rows, -1))
         return in_rows[:, chunk * length : (chunk + 1) * length].T
 
     batch = Batch(cut(pairs.inputs[places]), cut(pairs.targets[places]), cut(is_first).copy())

@@ -15,7 +15,7 @@ import numpy as np
 
 import gru_jax
 from experiments.harness import records, training
-from experiments.harness.devices import Layout
+from experiments.harness.layouts import Layout
 from experiments.harness.models import opened, params_of
 from experiments.harness.runs import OpenRun, begun
 from experiments.harness.settings import SettingError

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.harness.batches import similar_rows_at
+from experiments.harness.batches import own_rows, similar_rows_at
 from experiments.harness.datasets import Source, fetch, hashes
 from experiments.harness.tokens import PAD
 
@@ -128,4 +128,5 @@ def batch_at(step: int, data: Batch, size: int) -> Batch:
     limits = [*(limit for limit in LIMITS if limit < longest), longest]
     lengths = np.sum(data.tokens != PAD, axis=1)
     rows, length = similar_rows_at(step, lengths, limits, size)
+    rows = own_rows(rows)
     return Batch(data.tokens[rows, :length], data.labels[rows])

@@ -9,8 +9,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from experiments.harness.batches import own_rows
 from experiments.harness.datasets import Source, fetch, hashes, read_text
 from experiments.harness.settings import SettingError
+from experiments.harness.tokens import Vocabulary, vocabulary_of
 from experiments.shakespeare.config import Config
 
 
@@ -19,6 +21,14 @@ class Text(NamedTuple):
 
     train: str
     validation: str
+
+
+class Tokens(NamedTuple):
+    """Its characters as numbers."""
+
+    train: np.ndarray
+    validation: np.ndarray
+    vocabulary: Vocabulary
 
 
 class Batch(NamedTuple):
@@ -33,6 +43,14 @@ def load(config: Config) -> Text:
     if config.text is not None:
         return own(config.text)
     return plays() if config.dataset == "plays" else tiny()
+
+
+def encoded(config: Config) -> Tokens:
+    """Loads the same as numbers."""
+    text = load(config)
+    vocabulary = vocabulary_of(text)
+    train, validation = map(vocabulary.encode, text)
+    return Tokens(train, validation, vocabulary)
 
 
 def files(config: Config) -> dict[str, str]:
@@ -133,7 +151,7 @@ def batch_at(step: int, tokens: np.ndarray, length: int, size: int, seed: int) -
         )
     epoch, chunk = divmod(step, stream_length // length)
     offset = np.random.default_rng((seed, epoch)).integers(len(tokens))
-    starts = offset + stream_length * np.arange(size) + chunk * length
+    starts = offset + stream_length * own_rows(np.arange(size)) + chunk * length
     places = starts + np.arange(length + 1)[:, None]
     return Batch(np.take(tokens, places, mode="wrap"), np.array(chunk == 0))
 

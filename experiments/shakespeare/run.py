@@ -11,12 +11,12 @@ import optax
 
 import gru_jax
 from experiments.harness import training
-from experiments.harness.devices import Layout
 from experiments.harness.figures import plot_losses
+from experiments.harness.layouts import Layout
 from experiments.harness.models import opened, params_of
 from experiments.harness.runs import OpenRun, begun
 from experiments.harness.settings import SettingError
-from experiments.harness.tokens import Vocabulary, vocabulary_of
+from experiments.harness.tokens import Vocabulary
 from experiments.shakespeare import data
 from experiments.shakespeare.config import Config
 from experiments.shakespeare.model import Model, evaluate, init_model, loss_of, step
@@ -71,10 +71,8 @@ def main(config: Config) -> Result | str:
     if config.use is not None:
         return use(config)
     with begun(config, lambda: data.files(config)) as run:
-        text = data.load(config)
-        vocabulary = vocabulary_of(text)
+        train_tokens, validation, vocabulary = data.encoded(config)
         check_prompt(config, vocabulary)
-        train_tokens, validation = map(vocabulary.encode, text)
         init_key, train_key, sample_key = keys_of(config)
         model = init_model(config, init_key, len(vocabulary))
         baselines = ngram_baselines(train_tokens, validation, len(vocabulary))

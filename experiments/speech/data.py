@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from experiments.harness.batches import own_rows
 from experiments.harness.datasets import Source, fetch, hashes
 from experiments.harness.settings import SettingError
 from experiments.speech.config import Config, Task
@@ -141,14 +142,14 @@ class Distortion(NamedTuple):
     """What is drawn anew each time a recording is played in training.
 
     Attributes:
-      rng: it is drawn from this.
+      rngs: each string's is drawn from one of these.
       speed: up to so many times as fast or as slow, with frames interpolated.
       offset: standard deviation of what is added to a whole recording, one number for each
         coefficient, as the cepstrum of another microphone, room or voice would be.
       noise: standard deviation of what is added to each number of each frame.
     """
 
-    rng: np.random.Generator
+    rngs: Sequence[np.random.Generator]
     speed: float
     offset: float
     noise: float
@@ -184,7 +185,7 @@ def join(
         labels[i, : len(rows)] = part.digits[rows] + 1
         wanted = part.lengths[rows].astype(float)
         if distortion:
-            wanted *= distortion.speed ** distortion.rng.uniform(-1, 1, len(rows))
+            wanted *= distortion.speed ** distortion.rngs[i].uniform(-1, 1, len(rows))
         if limit is not None:
             wanted *= min(1, limit / wanted.sum())
         counts = np.maximum(1, wanted.astype(int))
@@ -194,7 +195,7 @@ def join(
         share = (places - before).astype(np.float32)[:, None]
         frames = (1 - share) * part.frames[before] + share * part.frames[after]
         if distortion:
-            draw = partial(distortion.rng.standard_normal, dtype=np.float32)
+            draw = partial(distortion.rngs[i].standard_normal, dtype=np.float32)
             offsets = distortion.offset * draw((len(rows), COEFFICIENTS))
             frames += np.repeat(offsets, counts, axis=0) + distortion.noise * draw(frames.shape)
         played.append(frames)
@@ -212,8 +213,10 @@ def batch_at(config: Config, task: Task, step: int, train: Part) -> Batch:
         strings = list(rng.integers(len(train.digits), size=(config.batch_size, 1)))
     else:
         strings = draw_strings(rng, train, config.batch_size)
-    distortion = Distortion(rng, config.speed, config.offset, config.noise)
-    return join(train, strings, limit=LIMITS[task], distortion=distortion)
+    rows = own_rows(np.arange(config.batch_size))
+    rngs = [np.random.default_rng([2, step, row]) for row in rows]
+    distortion = Distortion(rngs, config.speed, config.offset, config.noise)
+    return join(train, [strings[row] for row in rows], limit=LIMITS[task], distortion=distortion)
 
 
 def evaluated(task: Task, data: Data, name: Literal["validation", "test"]) -> Batch:

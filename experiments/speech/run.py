@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.harness import records, training
-from experiments.harness.devices import Layout
 from experiments.harness.figures import plot_losses
+from experiments.harness.layouts import Layout
 from experiments.harness.models import opened, params_of
 from experiments.harness.runs import OpenRun, begun
 from experiments.harness.settings import SettingError

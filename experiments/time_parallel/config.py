@@ -3,14 +3,14 @@
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
+from experiments.harness.devices import ParallelOptions, ParallelRun
 from experiments.harness.settings import (
     DISTINCT,
+    BatchSize,
     Count,
     EvaluateEvery,
     Interval,
     LearningRate,
-    Run,
-    RunOptions,
     Steps,
 )
 
@@ -39,11 +39,13 @@ class Config:
     """Of Newton's method."""
     steps: Steps = 1000
     """Updates of the language models."""
+    batch_size: BatchSize = 32
+    """Streams of the text that they read in parallel."""
     learning_rate: LearningRate = 1e-2
     evaluate_every: EvaluateEvery = 250
     rounds: Annotated[int, Interval("[1, 10000]")] = 5
     """How often each implementation is timed."""
-    run: RunOptions = field(default_factory=Run)
+    run: ParallelOptions = field(default_factory=ParallelRun)
 
 
 PRESETS = {"default": Config()}

@@ -5,12 +5,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 import gru_jax
-from experiments.harness.tokens import vocabulary_of
 from experiments.shakespeare import Config as Shakespeare
-from experiments.shakespeare.data import files, load
+from experiments.shakespeare.data import Tokens, encoded, files
 
 TEXT = Shakespeare(dataset="tiny")
 """Names the text, which its experiment fetches."""
@@ -27,20 +25,9 @@ class Problem(NamedTuple):
         return Problem(self.params, self.xs[:steps])
 
 
-class Text(NamedTuple):
-    """Tiny Shakespeare as numbers."""
-
-    train: np.ndarray
-    validation: np.ndarray
-    symbols: int
-
-
-def text() -> Text:
+def text() -> Tokens:
     """Loads the text, in nanoGPT's two parts."""
-    parts = load(TEXT)
-    vocabulary = vocabulary_of(parts)
-    train, validation = map(vocabulary.encode, parts)
-    return Text(train, validation, len(vocabulary))
+    return encoded(TEXT)
 
 
 def hashes() -> dict[str, str]:

@@ -8,6 +8,7 @@ import numpy as np
 import gru_jax
 from experiments.harness.progress import progress
 from experiments.harness.runs import OpenRun, begun
+from experiments.shakespeare.data import Tokens
 from experiments.time_parallel import data, launches, plot, report, speed
 from experiments.time_parallel.config import Config
 from experiments.time_parallel.data import Problem
@@ -34,7 +35,7 @@ class Family(NamedTuple):
     draws: list[Problem]  # of the greatest length
 
 
-def families(config: Config, models: dict[int, Any], text: data.Text) -> Iterator[Family]:
+def families(config: Config, models: dict[int, Any], text: Tokens) -> Iterator[Family]:
     """Every kind of weights, with each H."""
     steps = max(config.lengths)
     for hidden in config.hidden_sizes:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.harness import training
-from experiments.harness.devices import Layout
+from experiments.harness.layouts import Layout
 from experiments.harness.runs import OpenRun
 from experiments.timeseries import vowels
 from experiments.timeseries.baselines import logistic_regression, nearest_neighbour

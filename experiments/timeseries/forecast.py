@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.harness import training
-from experiments.harness.devices import Layout
+from experiments.harness.batches import own_rows
+from experiments.harness.layouts import Layout
 from experiments.harness.runs import OpenRun
 from experiments.timeseries import demand, plot
 from experiments.timeseries.baselines import forecasts
@@ -41,7 +42,7 @@ def train(
         rng = np.random.default_rng([4, step])
         drawn = rng.choice(origins[1:-1], config.batch_size)
         shifts = rng.integers(-config.shift, config.shift, config.batch_size, endpoint=True)
-        return windows_of(series, scale, drawn + shifts, config.days)
+        return windows_of(series, scale, own_rows(drawn + shifts), config.days)
 
     def loss(
         model: Forecaster, carry: Any, windows: Windows, key: jax.Array

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from experiments.harness.batches import own_rows
 from experiments.harness.datasets import Source, fetch
 
 COEFFICIENTS = 12  # of linear prediction, in every frame
@@ -95,4 +96,4 @@ def batch_at(step: int, train: Batch, size: int) -> Batch:
     """The utterances of an update."""
     count = len(train.labels)
     rng = np.random.default_rng([3, step])
-    return rows_of(train, rng.choice(count, size, replace=count < size))
+    return rows_of(train, own_rows(rng.choice(count, size, replace=count < size)))

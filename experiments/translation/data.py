@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.harness.batches import similar_rows_at
+from experiments.harness.batches import own_rows, similar_rows_at
 from experiments.harness.datasets import Source, fetch, hashes, read_text
 from experiments.harness.settings import SettingError
 from experiments.harness.tokens import Vocabulary, padded
@@ -234,6 +234,7 @@ def batches_of(data: Batch, size: int) -> Callable[[int], Batch]:
 
     def batch_at(step: int) -> Batch:
         rows, length = similar_rows_at(step, lengths, limits, size)
+        rows = own_rows(rows)
         return Batch(data.sources[rows, :length], data.targets[rows, :length])
 
     return batch_at

@@ -11,8 +11,8 @@ import numpy as np
 
 from experiments.harness import training
 from experiments.harness.datasets import read_lines
-from experiments.harness.devices import Layout
 from experiments.harness.figures import plot_losses
+from experiments.harness.layouts import Layout
 from experiments.harness.models import opened, params_of
 from experiments.harness.runs import OpenRun, begun
 from experiments.harness.settings import SettingError
