@@ -61,6 +61,14 @@ class Config:
 PRESETS = {
     "default": Config(),
     "full": Config(
-        preset="full", dataset="sst2", length=56, dropout=0.5, piece_dropout=0.6, steps=800
+        preset="full",
+        dataset="sst2",
+        embedding_size=64,
+        hidden_size=64,
+        length=56,
+        ngrams_at_least=5,
+        dropout=0.6,
+        piece_dropout=0.7,
+        steps=1000,
     ),
 }
