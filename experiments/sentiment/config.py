@@ -63,9 +63,9 @@ PRESETS = {
     "full": Config(
         preset="full",
         dataset="sst2",
-        embedding_size=64,
         hidden_size=64,
         length=56,
+        pairs_at_least=2,
         ngrams_at_least=5,
         dropout=0.6,
         piece_dropout=0.7,
