@@ -20,7 +20,7 @@ from experiments.sentiment import data as sentiment_data
 from experiments.sentiment import model as models
 from experiments.sentiment import plot
 from experiments.sentiment.baselines import baselines, features_of
-from experiments.sentiment.data import PIECES, Batch, Data, Part, encode, words_of
+from experiments.sentiment.data import Batch, Data, Part, words_of
 from experiments.sentiment.run import SHOWN
 
 pytestmark = pytest.mark.usefixtures("jax_defaults")
@@ -55,14 +55,6 @@ def test_words_signs_users_and_addresses_are_split():
     assert named == [True, True, False, False]
 
 
-def test_ngrams_of_letters_cannot_be_words():
-    assert sentiment_data.ngrams_of("no") == ["#<no", "#no>", "#<no>"]
-    assert sentiment_data.ngrams_of("a") == ["#<a>"]
-    assert not set(words_of(" ".join(sentiment_data.ngrams_of("wonderful")))) & set(
-        sentiment_data.ngrams_of("wonderful")
-    )
-
-
 def test_tweets_are_in_one_part_each():
     data = load("tweets")
     parts = data[1:]
@@ -84,47 +76,6 @@ def test_sst2_has_its_published_sizes():
     assert np.all(data.train.agreement == 1)
     assert data.train.sentences[0][:4] == ["a", "stirring", ",", "funny"]
     assert data.classes[data.train.labels[0]] == "positive"
-
-
-def vocabulary_of(sentences, at_least):
-    names = "words_at_least", "pairs_at_least", "ngrams_at_least"
-    return sentiment_data.pieces_of(sentences, **dict.fromkeys(names, at_least))
-
-
-def test_sentences_are_encoded_cut_and_padded():
-    """A word as itself, its pair with the word before, and its n-grams: those that are known."""
-    sentences = [["a", "b", "a"], ["a", "b"], ["c", "nono"], ["no"]]
-    vocabulary = vocabulary_of(sentences, 2)
-    assert vocabulary.symbols[2:] == ("a", "b", "a b", "#<a>", "#<b>", "#<no", "#no>")
-    number = vocabulary.numbers
-    tokens = encode([["a", "b", "a"], ["nono"], ["b"] * 9, []], vocabulary, 4)
-    assert tokens.shape == (4, 4, PIECES)
-    np.testing.assert_array_equal(sentiment_data.lengths_of(tokens), [3, 1, 4, 0])
-    expected = {
-        (0, 0): ["a", "<pad>", "#<a>", "<pad>"],
-        (0, 1): ["b", "a b", "#<b>", "<pad>"],
-        (0, 2): ["a", "<pad>", "#<a>", "<pad>"],  # "b a" is too rare
-        (1, 0): ["<unknown>", "<pad>", "#<no", "#no>"],
-        (2, 3): ["b", "<pad>", "#<b>", "<pad>"],
-    }
-    for place, symbols in expected.items():
-        np.testing.assert_array_equal(tokens[place][:4], [number[symbol] for symbol in symbols])
-        assert np.all(tokens[place][4:] == PAD)
-
-
-def test_a_long_word_has_as_many_pieces_as_fit():
-    sentence = ["so", "l" + 30 * "o" + "ng"]
-    tokens = encode([sentence], vocabulary_of([sentence], 1), 2)
-    assert np.all(tokens[0, 1] != PAD)
-
-
-def test_a_word_is_the_scaled_sum_of_its_pieces():
-    """Padding counts for nothing, whatever its vector."""
-    model = small_model()
-    tokens = np.array([[3, 5, PAD, PAD], [4, PAD, PAD, PAD], [PAD] * 4])
-    table = model.embedding
-    expected = [(table[3] + table[5]) / math.sqrt(2), table[4], np.zeros(8)]
-    assert_close(models.vectors_of(model, tokens), np.stack(expected), rtol=1e-6)
 
 
 def test_padding_changes_nothing():
@@ -257,7 +208,7 @@ def test_a_run_learns_records_and_resumes(tmp_path, monkeypatch, capsys):
     data = load("tweets")
     few = Data(
         data.classes,  # which lie one after the other
-        *(Part(*(each[::9] for each in part)) for part in data[1:]),
+        *(Part(*(each[::19] for each in part)) for part in data[1:]),
     )
     monkeypatch.setattr(sentiment_data, "tweets", lambda: few)
     config = sentiment.Config(
