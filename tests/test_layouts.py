@@ -50,7 +50,7 @@ def train_long_memory(run, task):
 
 def train_sentiment(run):
     run.config = sentiment.Config(batch_size=BATCH, hidden_size=4, embedding_size=4, seeds=2)
-    part = sentiment.data.Batch(tokens(20, 7), RNG.integers(0, 2, 20))
+    part = sentiment.data.Batch(tokens(20, 7, 4), RNG.integers(0, 2, 20), RNG.uniform(size=20))
     sentiment.run.train(run, {"train": part, "validation": part}, 9, 2)
 
 

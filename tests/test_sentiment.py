@@ -15,13 +15,13 @@ from common import assert_close
 from experiments import sentiment
 from experiments.harness.datasets import DatasetError
 from experiments.harness.settings import Run
-from experiments.harness.tokens import PAD, vocabulary_of
+from experiments.harness.tokens import PAD
 from experiments.sentiment import data as sentiment_data
 from experiments.sentiment import model as models
 from experiments.sentiment import plot
-from experiments.sentiment.baselines import bag_of_words
-from experiments.sentiment.data import SPECIAL, UNKNOWN, Batch, Data, Part, words_of
-from experiments.sentiment.run import SHOWN, encode
+from experiments.sentiment.baselines import baselines, features_of
+from experiments.sentiment.data import Batch, Data, Part, words_of
+from experiments.sentiment.run import SHOWN
 
 pytestmark = pytest.mark.usefixtures("jax_defaults")
 
@@ -33,37 +33,39 @@ def load(name):
         pytest.skip(str(error))
 
 
-def small_model(words=20, classes=3):
-    model = models.init_model(jax.random.key(0), words, classes, 8, 6)
+def small_model(pieces=20, classes=3):
+    model = models.init_model(jax.random.key(0), pieces, classes, 8, 6)
     return jax.tree.map(lambda leaf: 3 * leaf, model)  # far from linear
 
 
-def small_batch(rows=7, length=9, words=20):
+def small_batch(rows=7, length=9, pieces=20):
+    """Sentences of 1 to `length` words, which have 1 to 4 pieces each."""
     rng = np.random.default_rng(0)
-    tokens = rng.integers(1, words, (rows, length), np.int32)
+    tokens = rng.integers(1, pieces, (rows, length, 4), np.int32)
+    tokens[np.arange(4) >= rng.integers(1, 5, (rows, length, 1))] = PAD
     tokens[np.arange(length) >= rng.integers(1, length + 1, (rows, 1))] = PAD
-    return Batch(tokens, rng.integers(0, 3, rows))
+    return Batch(tokens, rng.integers(0, 3, rows), rng.uniform(0.3, 1, rows).astype(np.float32))
 
 
 def test_words_signs_users_and_addresses_are_split():
-    assert words_of("@Ann_1 It's GOOD, see http://t.co/x?y=1 :)") == [
-        *("<user>", "it's", "good", ",", "see", "<url>", ":", ")")
+    assert words_of("@Ann_1's It's GOOD, see http://t.co/x?y=1 :) _ô\x8f") == [
+        *("@ann_1", "'s", "it's", "good", ",", "see", "<url>", ":", ")", "_ô\x8f")
     ]
+    named = [sentiment_data.is_address(word) for word in ("@ann", "<url>", "@", "ann")]
+    assert named == [True, True, False, False]
 
 
 def test_tweets_are_in_one_part_each():
     data = load("tweets")
     parts = data[1:]
-    names = [
-        {" ".join(w for w in words if w not in ("<url>", "<user>")) for words in part.sentences}
-        for part in parts
-    ]
+    names = [{sentiment_data.name_of(" ".join(s)) for s in part.sentences} for part in parts]
     assert sum(map(len, names)) == len(set().union(*names)) == sum(len(p.labels) for p in parts)
     assert [round(len(part.labels) / sum(map(len, names)), 2) for part in parts] == [0.8, 0.1, 0.1]
     for part in parts:
-        assert len(part.sentences) == len(part.labels)
+        assert len(part.sentences) == len(part.labels) == len(part.agreement)
         assert set(part.labels) == {0, 1, 2}
-    rude = data.train.sentences.index(["<user>", "rude", "rude"])
+        assert 0 < part.agreement.min() < 0.5 < np.median(part.agreement) == 1
+    (rude,) = [i for i, words in enumerate(data.train.sentences) if words[1:] == ["rude", "rude"]]
     assert data.classes[data.train.labels[rude]] == "negative"
 
 
@@ -71,23 +73,16 @@ def test_sst2_has_its_published_sizes():
     data = load("sst2")
     assert [len(part.sentences) for part in data[1:]] == [6920, 872, 1821]
     assert [int(part.labels.sum()) for part in data[1:]] == [3610, 444, 909]
+    assert np.all(data.train.agreement == 1)
     assert data.train.sentences[0][:4] == ["a", "stirring", ",", "funny"]
     assert data.classes[data.train.labels[0]] == "positive"
-
-
-def test_sentences_are_encoded_cut_and_padded():
-    sentences = [["a", "b", "a"], ["c", "b"], ["a"]]
-    vocabulary = vocabulary_of(sentences, special=SPECIAL, at_least=2)
-    tokens = encode([*sentences, ["b"] * 9], vocabulary, 4)
-    expected = [[2, 3, 2, PAD], [UNKNOWN, 3, PAD, PAD], [2, PAD, PAD, PAD], [3, 3, 3, 3]]
-    np.testing.assert_array_equal(tokens, expected)
 
 
 def test_padding_changes_nothing():
     model, batch = small_model(), small_batch()
     logits = jax.jit(models.logits_of)(model, batch.tokens)
     for tokens, row in zip(batch.tokens[:3], logits, strict=False):
-        alone = jax.jit(models.logits_of)(model, tokens[tokens != PAD][None])[0]
+        alone = jax.jit(models.logits_of)(model, tokens[tokens[:, 0] != PAD][None])[0]
         assert_close(alone, row, rtol=1e-5, atol=1e-5)  # sums in another order
 
 
@@ -115,8 +110,9 @@ def test_a_sentence_without_words_has_finite_logits_and_gradients():
     tokens[0] = PAD
     logits = models.logits_of(model, tokens)
     assert_close(logits[1:], models.logits_of(model, batch.tokens)[1:])
-    loss = partial(models.loss_of, rate=0.1, word_rate=0.1)
-    gradients = jax.jit(jax.grad(loss))(model, Batch(tokens, batch.labels), jax.random.key(0))
+    loss = partial(models.loss_of, rate=0.1, piece_rate=0.1)
+    batch = batch._replace(tokens=tokens)
+    gradients = jax.jit(jax.grad(loss))(model, batch, jax.random.key(0))
     for leaf in jax.tree.leaves((logits, gradients)):
         assert np.all(np.isfinite(leaf))
     sentence = {"words": [], "weights": [], "found": 1, "right": 0}
@@ -126,7 +122,8 @@ def test_a_sentence_without_words_has_finite_logits_and_gradients():
 
 def test_dropout_needs_the_key_and_keeps_the_mean():
     model, batch = small_model(), small_batch()
-    xs, mask = model.embedding[batch.tokens.T], jnp.asarray(batch.tokens.T != PAD)
+    tokens = jnp.swapaxes(batch.tokens, 0, 1)
+    xs, mask = models.vectors_of(model, tokens), models.mask_of(tokens)
     key = jax.random.key(0)
     plain = models.classify(model, xs, mask, 0.5)
     assert_close(plain, models.logits_of(model, jnp.asarray(batch.tokens)))
@@ -147,10 +144,10 @@ def compare_with_differences():
     @jax.jit
     @partial(jax.vmap, in_axes=(0, None))
     def logits_of(factors, tokens):
-        xs = model.embedding[tokens] * factors[:, None]
-        return models.classify(model, xs, tokens != PAD)
+        xs = models.vectors_of(model, tokens) * factors[:, None]
+        return models.classify(model, xs, models.mask_of(tokens))
 
-    words = [["w"] * int(np.sum(row != PAD)) for row in batch.tokens]
+    words = [["w"] * length for length in sentiment_data.lengths_of(batch.tokens)]
     found = models.word_attributions(model, words, batch)
     assert len(found) == len(words)
     steps = 1e-6 * np.eye(batch.tokens.shape[1])
@@ -161,7 +158,7 @@ def compare_with_differences():
         others = np.delete(np.arange(3), entry["found"])
         leads = logits[..., entry["found"]] - logits[..., others].mean(axis=-1)
         expected = (leads[0] - leads[1]) / 2e-6
-        length = int(np.sum(tokens != PAD))
+        length = int(np.sum(tokens[:, 0] != PAD))
         np.testing.assert_allclose(entry["weights"], expected[:length], rtol=1e-6, atol=1e-8)
         assert np.all(expected[length:] == 0)
 
@@ -176,12 +173,28 @@ def test_bag_of_words_is_right_where_a_word_decides():
             [f"w{w}" for w in row] + ["yes" if label and decides else "no"]
             for row, label in zip(noise, labels, strict=True)
         ]
-        return Part(sentences, labels)
+        return Part(sentences, labels, np.ones(count, np.float32))
 
     for decides in (True, False):
-        accuracy = bag_of_words(Data(("-", "+"), *(part(200, decides) for _ in range(3))))
-        assert (accuracy == 1) == decides
-        assert accuracy > 0.3
+        found = baselines(Data(("-", "+"), *(part(200, decides) for _ in range(3))))
+        for name in found.keys() - {"most frequent class"}:
+            assert (found[name] == 1) == decides
+            assert found[name] > 0.3
+
+
+def test_features_of_a_sentence_are_words_pairs_and_letters():
+    assert features_of(["a", "no"]) == ["a", "no", "a no", "#<a>", "#<no", "#no>", "#<no>"]
+
+
+def test_a_label_counts_as_the_annotators_agree_on_it():
+    model, batch = small_model(), small_batch()
+    loss = partial(models.loss_of, rate=0.0, piece_rate=0.0)
+    losses = [
+        loss(model, Batch(*(each[row : row + 1] for each in batch)), jax.random.key(0))
+        for row in range(len(batch.labels))
+    ]
+    expected = np.average(losses, weights=batch.weights)
+    assert_close(loss(model, batch, jax.random.key(0)), np.float32(expected), rtol=1e-5)
 
 
 def test_a_sentence_is_printed_with_its_three_greatest_weights():
@@ -195,7 +208,7 @@ def test_a_run_learns_records_and_resumes(tmp_path, monkeypatch, capsys):
     data = load("tweets")
     few = Data(
         data.classes,  # which lie one after the other
-        *(Part(part.sentences[::9], part.labels[::9]) for part in data[1:]),
+        *(Part(*(each[::19] for each in part)) for part in data[1:]),
     )
     monkeypatch.setattr(sentiment_data, "tweets", lambda: few)
     config = sentiment.Config(
@@ -217,7 +230,9 @@ def test_a_run_learns_records_and_resumes(tmp_path, monkeypatch, capsys):
     assert record["results"]["accuracy"] == result.accuracy
     assert len(set(result.accuracy)) == 2
     assert record["results"]["ensemble_accuracy"] == result.ensemble_accuracy > 0.4
-    assert record["results"]["baselines"].keys() == {"most frequent class", "bag of words"}
+    assert record["results"]["baselines"].keys() == {
+        *("most frequent class", "bag of words", "bag of words, pairs and letters")
+    }
     assert len(record["results"]["words"]) == SHOWN
     for suffix in (".png", ".words.png"):
         assert (tmp_path / f"sentiment-default{suffix}").stat().st_size > 10_000

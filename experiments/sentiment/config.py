@@ -34,15 +34,21 @@ class Config:
     """Of each direction."""
     length: Length = 40
     """Words of a sentence that are read."""
-    at_least: Count = 2
+    words_at_least: Count = 2
     """How often a word must occur to be known."""
+    pairs_at_least: Count = 3
+    """How often a word must follow another for their pair to be known."""
+    ngrams_at_least: Count = 20
+    """How often an n-gram of letters must occur to be known."""
     dropout: Rate = 0.35
     """Rate on the embeddings, one mask for all words of a sentence, and on the pooled states."""
-    word_dropout: Rate = 0.0
-    """Rate at which words are replaced by the unknown word."""
+    piece_dropout: Rate = 0.5
+    """Rate on the pieces of words: each is left out of its word's vector at this rate."""
     weight_decay: NotNegative = 1e-4
+    average_decay: Rate = 0.99
+    """Of the moving average of the parameters, which is evaluated and kept in their place."""
     batch_size: BatchSize = 64
-    steps: Steps = 800
+    steps: Steps = 1200
     learning_rate: LearningRate = 2e-3
     evaluate_every: EvaluateEvery = 100
     seeds: Seeds = 3
@@ -55,6 +61,14 @@ class Config:
 PRESETS = {
     "default": Config(),
     "full": Config(
-        preset="full", dataset="sst2", length=56, dropout=0.5, word_dropout=0.1, steps=1000
+        preset="full",
+        dataset="sst2",
+        hidden_size=64,
+        length=56,
+        pairs_at_least=2,
+        ngrams_at_least=5,
+        dropout=0.6,
+        piece_dropout=0.7,
+        steps=1000,
     ),
 }

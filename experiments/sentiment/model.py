@@ -1,4 +1,9 @@
-"""A classifier of sentences: a bidirectional GRU over words, pooled; attributions of words."""
+"""A classifier of sentences: a bidirectional GRU over words, pooled; attributions of words.
+
+A word's vector is a sum over its pieces: the word, its pair with the word before, and the n-grams
+of its letters, as in fastText (Bojanowski et al. 2017, "Enriching Word Vectors with Subword
+Information", section 3.2). A rare, misspelt or drawn out word is near those that are written alike.
+"""
 
 from typing import Any, NamedTuple
 
@@ -12,9 +17,11 @@ from experiments.harness.dropout import dropout
 from experiments.harness.tokens import PAD
 from experiments.sentiment.data import UNKNOWN, Batch
 
+ROWS = 128  # that are classified at once
+
 
 class Model(NamedTuple):
-    """The parameters: words to vectors, a bidirectional GRU, logits of its pooled states."""
+    """The parameters: pieces to vectors, a bidirectional GRU, logits of its pooled states."""
 
     embedding: jax.Array  # [V, E]
     stack: gru_jax.GRUStack
@@ -22,15 +29,33 @@ class Model(NamedTuple):
 
 
 def init_model(
-    key: jax.Array, words: int, classes: int, embedding_size: int, hidden_size: int
+    key: jax.Array, pieces: int, classes: int, embedding_size: int, hidden_size: int
 ) -> Model:
     """Draws the parameters."""
     embedding_key, stack_key, head_key = jax.random.split(key, 3)
     return Model(
-        0.1 * jax.random.normal(embedding_key, (words, embedding_size)),
+        0.1 * jax.random.normal(embedding_key, (pieces, embedding_size)),
         gru_jax.init_gru_stack(stack_key, embedding_size, (hidden_size,), bidirectional=True),
         gru_jax.init_readout(head_key, embedding_size + 2 * hidden_size, classes),
     )
+
+
+def vectors_of(
+    model: Model, tokens: jax.Array, rate: float = 0.0, key: jax.Array | None = None
+) -> jax.Array:
+    """Word vectors `[..., E]` of words `[..., PIECES]`; with a key, with dropout of pieces.
+
+    They are sums over the square root of the number of pieces.
+    """
+    pieces = jnp.asarray(tokens != PAD, model.embedding.dtype)
+    count = jnp.maximum(jnp.sum(pieces, axis=-1, keepdims=True), 1)
+    kept = dropout(key, pieces, rate)
+    return jnp.sum(kept[..., None] * model.embedding[tokens], axis=-2) / jnp.sqrt(count)
+
+
+def mask_of(tokens: jax.Array) -> jax.Array:
+    """Which of `[..., PIECES]` are words."""
+    return tokens[..., 0] != PAD
 
 
 def classify(
@@ -49,35 +74,33 @@ def classify(
 
 
 def logits_of(model: Model, tokens: jax.Array) -> jax.Array:
-    """Logits `[B, C]` of sentences `[B, T]`."""
-    tokens = jnp.asarray(tokens).T
-    return classify(model, model.embedding[tokens], tokens != PAD)
+    """Logits `[B, C]` of sentences `[B, T, PIECES]`."""
+    tokens = jnp.swapaxes(tokens, 0, 1)
+    return classify(model, vectors_of(model, tokens), mask_of(tokens))
 
 
 def loss_of(
-    model: Model, batch: Batch, key: jax.Array, *, rate: float, word_rate: float
+    model: Model, batch: Batch, key: jax.Array, *, rate: float, piece_rate: float
 ) -> jax.Array:
-    """The mean loss in training, with dropout; some words are replaced by the unknown word."""
-    word_key, key = jax.random.split(key)
-    tokens = batch.tokens.T
-    mask = tokens != PAD
-    replaced = jax.random.bernoulli(word_key, word_rate, tokens.shape)
-    xs = model.embedding[jnp.where(mask & replaced, UNKNOWN, tokens)]
-    logits = classify(model, xs, mask, rate, key)
+    """The weighted mean loss in training, with dropout."""
+    piece_key, key = jax.random.split(key)
+    tokens = jnp.swapaxes(batch.tokens, 0, 1)
+    xs = vectors_of(model, tokens, piece_rate, piece_key)
+    logits = classify(model, xs, mask_of(tokens), rate, key)
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.asarray(batch.labels))
-    return jnp.mean(losses)
+    return jnp.sum(batch.weights * losses) / jnp.sum(batch.weights)
 
 
 def log_p_of(model: Model, tokens: np.ndarray) -> jax.Array:
-    """Log probabilities `[N, C]` of the classes of many sentences `[N, T]`."""
-    blocks = -(-len(tokens) // 512)  # in turn, because all at once would need much memory
-    short = blocks * 512 - len(tokens)
-    padded = jnp.pad(tokens, [(0, short), (0, 0)], constant_values=UNKNOWN)
-    blocks_of = padded.reshape(blocks, 512, -1)
+    """Log probabilities `[N, C]` of the classes of many sentences `[N, T, PIECES]`."""
+    blocks = -(-len(tokens) // ROWS)  # in turn, because all at once would need much memory
+    short = blocks * ROWS - len(tokens)
+    padded = jnp.pad(tokens, [(0, short), (0, 0), (0, 0)], constant_values=UNKNOWN)
+    blocks_of = padded.reshape(blocks, ROWS, *tokens.shape[1:])
     log_p: jax.Array = jax.lax.map(
         lambda part: jax.nn.log_softmax(logits_of(model, part)), blocks_of
     )
-    return log_p.reshape(blocks * 512, -1)[: len(tokens)]
+    return log_p.reshape(blocks * ROWS, -1)[: len(tokens)]
 
 
 def accuracy_of(log_p: jax.Array, labels: np.ndarray) -> jax.Array:
@@ -99,8 +122,8 @@ def word_attributions(
     weigh = jax.jit(jax.value_and_grad(lead, has_aux=True))
     found = []
     for words, tokens, label in zip(sentences, data.tokens, data.labels, strict=True):
-        xs = model.embedding[tokens]
-        (_, chosen), gradient = weigh(xs, tokens != PAD)
+        xs = vectors_of(model, tokens)
+        (_, chosen), gradient = weigh(xs, mask_of(tokens))
         weights = np.asarray(jnp.sum(gradient * xs, axis=-1))[: len(words)]
         found.append(
             {
