@@ -15,6 +15,7 @@ from experiments.long_memory.config import Config
 from experiments.long_memory.data import Batch, task_of
 from experiments.long_memory.model import Model, gradient_norms, init_model, loss_of
 
+NAMES = {"rnn": "tanh RNN", "lstm": "LSTM", "gru": "GRU"}
 EVALUATED = 1000  # sequences, for validation and for test each
 
 
@@ -83,19 +84,24 @@ def main(config: Config) -> Result:
             for cell in config.cells:
                 print(f"{task}, {cell}:", flush=True)
                 tasks[task]["cells"][cell] = learn(run, task, cell)
-        numbers = summary(run.write_record(tasks))
+        (table,) = summary(run.write_record(tasks)).values()
         plot.plot(run.record.with_suffix(".png"), tasks)
-        for label, number in numbers.items():
-            print(f"{label:>40}: {number}")
+        print(table)
         run.conclude(f"{', '.join(config.cells)} on {', '.join(config.tasks)}")
     return Result(tasks)
 
 
 def summary(record: Mapping[str, Any]) -> dict[str, str]:
-    """The numbers of a record that README.md shows: test losses."""
-    numbers = {}
-    for task, found in record["results"].items():
-        numbers[f"{task}, remembering nothing"] = f"{found['baseline']:.4f}"
-        for cell, run in found["cells"].items():
-            numbers[f"{task}, {cell}"] = records.spread(run["test_loss"], 4)
-    return numbers
+    """The table of test losses that README.md shows."""
+    tasks = record["results"]
+    cells = list(next(iter(tasks.values()))["cells"])
+    rows = [
+        [
+            task,
+            f"{found['baseline']:.4f}",
+            *(records.spread(found["cells"][cell]["test_loss"], 4) for cell in cells),
+        ]
+        for task, found in tasks.items()
+    ]
+    head = ["test loss", "remembering nothing", *map(NAMES.__getitem__, cells)]
+    return {"test losses": records.markdown_table(head, rows)}
