@@ -116,7 +116,7 @@ def pieces_of(
     ngrams_at_least: int,
 ) -> Vocabulary:
     """The words, their pairs and the n-grams of their letters that occur often enough."""
-    ngrams = [list(chain.from_iterable(map(ngrams_of, sentence))) for sentence in sentences]
+    ngrams = (chain.from_iterable(map(ngrams_of, sentence)) for sentence in sentences)
     return Vocabulary(
         vocabulary_of(sentences, special=SPECIAL, at_least=words_at_least).symbols
         + vocabulary_of(map(pairs_of, sentences), at_least=pairs_at_least).symbols
