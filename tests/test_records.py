@@ -101,3 +101,4 @@ def test_the_processor_is_read_from_what_the_system_says(monkeypatch, descriptio
 def test_the_spread_over_seeds():
     assert records.spread([0.1, 0.3], 2) == "0.20 ± 0.10"
     assert records.spread([0.1, 0.3], 1, scale=100) == "20.0 ± 10.0"
+    assert records.spread([0.25], 1, scale=100) == "25.0"  # one seed does not deviate

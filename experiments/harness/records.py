@@ -35,9 +35,10 @@ def cores() -> int:
 
 
 def spread(values: Sequence[float], digits: int, *, scale: float = 1.0) -> str:
-    """The mean over seeds "± " their standard deviation, both times `scale`."""
+    """The mean over seeds "± " their standard deviation, both times `scale`; of one seed no ±."""
     scaled = scale * np.array(values)
-    return f"{scaled.mean():.{digits}f} ± {scaled.std():.{digits}f}"
+    mean = f"{scaled.mean():.{digits}f}"
+    return mean if len(scaled) == 1 else f"{mean} ± {scaled.std():.{digits}f}"
 
 
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -172,15 +172,8 @@ def summary(record: Mapping[str, Any]) -> dict[str, str]:
     numbers = {}
     for order, found in record["results"].items():
         curves = np.array(found["accuracy_after_rows"])
-        numbers[order] = f"{_spread(found['accuracy'])} %"
+        numbers[order] = f"{records.spread(found['accuracy'], 2, scale=100)} %"
         for pixels in CUT_OFF:
-            accuracy = _spread(curves[:, pixels // ROW - 1])
+            accuracy = records.spread(curves[:, pixels // ROW - 1].tolist(), 2, scale=100)
             numbers[f"{order}, after {pixels} pixels"] = f"{accuracy} %"
     return numbers
-
-
-def _spread(accuracies: Any) -> str:
-    """In per cent; with one seed there is no deviation."""
-    if len(accuracies) == 1:
-        return f"{100 * accuracies[0]:.2f}"
-    return records.spread(accuracies, 2, scale=100)

@@ -127,8 +127,4 @@ def _row(name: str, seeds: list[dict[str, Any]]) -> list[str]:
     for percent in COVERED:
         low, high = plot.levels_of(percent)
         columns.append((1, (100 * (below[:, high] - below[:, low])).tolist()))
-    several = len(seeds) > 1
-    return [name] + [
-        records.spread(values, digits) if several else f"{values[0]:.{digits}f}"
-        for digits, values in columns
-    ]
+    return [name] + [records.spread(values, digits) for digits, values in columns]
