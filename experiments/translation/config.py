@@ -56,7 +56,14 @@ class Config:
 
 PRESETS = {
     "default": Config(),
-    "full": Config(preset="full", hidden_size=256, steps=8000, evaluate_every=500),
+    "full": Config(
+        preset="full",
+        hidden_size=256,
+        encoder_layers=2,
+        dropout=0.3,
+        steps=20_000,
+        evaluate_every=500,
+    ),
     "verses": Config(
         preset="verses",
         dataset="verses",
