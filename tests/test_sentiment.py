@@ -34,7 +34,8 @@ def load(name):
 
 
 def small_model(pieces=20, classes=3):
-    model = models.init_model(jax.random.key(0), pieces, classes, 8, 6)
+    ratios = np.random.default_rng(1).normal(size=(pieces, classes))
+    model = models.init_model(jax.random.key(0), ratios, 8, 6)
     return jax.tree.map(lambda leaf: 3 * leaf, model)  # far from linear
 
 
@@ -195,6 +196,19 @@ def test_a_label_counts_as_the_annotators_agree_on_it():
     ]
     expected = np.average(losses, weights=batch.weights)
     assert_close(loss(model, batch, jax.random.key(0)), np.float32(expected), rtol=1e-5)
+
+
+def test_ratios_are_the_weights_of_naive_bayes():
+    """Piece 2 stands once in class 1, twice in one sentence; piece 3 in both, of half a weight."""
+    tokens = np.array([[[2, 3], [2, PAD]], [[3, PAD], [PAD, PAD]]])
+    batch = Batch(tokens, np.array([1, 0]), np.array([1, 0.5]))
+    within = np.array([[1.5, 2], [1, 1], [1, 2], [1.5, 2]])  # PAD, unknown, 2, 3; 1 added to each
+    shares = within / within.sum(axis=0)
+    ratios = sentiment_data.ratios_of(batch, 4, 2)
+    assert_close(ratios, np.log(shares / shares[:, ::-1]), rtol=1e-6)
+    for size in (1, 5):  # fewer numbers than classes, and more
+        model = models.init_model(jax.random.key(0), ratios, size, 3)
+        assert_close(model.embedding[:, :2], ratios[:, :size] / 2)
 
 
 def test_a_sentence_is_printed_with_its_three_greatest_weights():

@@ -201,6 +201,22 @@ def batch_at(step: int, data: Batch, lengths: np.ndarray, size: int) -> Batch:
     return Batch(data.tokens[rows, :length], data.labels[rows], data.weights[rows])
 
 
+def ratios_of(data: Batch, pieces: int, classes: int) -> np.ndarray:
+    """How much more frequent each piece is in one class than in the others, float32 `[V, C]`.
+
+    The logarithm of the ratio of both frequencies, after one occurrence more in each class: the
+    weights of naive Bayes (Wang & Manning 2012, "Baselines and Bigrams", section 2.1). A piece
+    counts once in a sentence, and as much as that does in the loss.
+    """
+    within = np.ones((pieces, classes))
+    for tokens, label, weight in zip(*data, strict=True):
+        within[np.unique(tokens), label] += weight
+    others = within.sum(axis=1, keepdims=True) - within
+    frequencies, other_frequencies = within / within.sum(axis=0), others / others.sum(axis=0)
+    ratios: np.ndarray = np.log(frequencies / other_frequencies).astype(np.float32)
+    return ratios
+
+
 def lengths_of(tokens: np.ndarray) -> np.ndarray:
     """The number of words `[N]` of sentences `[N, T, PIECES]`."""
     lengths: np.ndarray = np.sum(tokens[..., 0] != PAD, axis=1)

@@ -28,13 +28,13 @@ class Model(NamedTuple):
     head: gru_jax.ReadoutParams  # [4H, C]
 
 
-def init_model(
-    key: jax.Array, pieces: int, classes: int, embedding_size: int, hidden_size: int
-) -> Model:
-    """Draws the parameters."""
+def init_model(key: jax.Array, ratios: np.ndarray, embedding_size: int, hidden_size: int) -> Model:
+    """Draws the parameters; the pieces' first numbers are half their `data.ratios_of`, `[V, C]`."""
     embedding_key, stack_key, head_key = jax.random.split(key, 3)
+    pieces, classes = ratios.shape
+    embedding = 0.1 * jax.random.normal(embedding_key, (pieces, embedding_size))
     return Model(
-        0.1 * jax.random.normal(embedding_key, (pieces, embedding_size)),
+        embedding.at[:, :classes].set(0.5 * ratios[:, :embedding_size]),
         gru_jax.init_gru_stack(stack_key, embedding_size, (hidden_size,), bidirectional=True),
         gru_jax.init_readout(head_key, embedding_size + 2 * hidden_size, classes),
     )

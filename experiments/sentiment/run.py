@@ -47,7 +47,8 @@ def train(run: OpenRun, parts: Mapping[str, Batch], pieces: int, classes: int) -
     """Trains all seeds, and keeps of each the averaged parameters that are best in validation."""
     config: Config = run.config
     init_key, train_key = jax.random.split(jax.random.key(0))
-    models = jax.vmap(lambda key: init(config, key, pieces, classes))(
+    ratios = data.ratios_of(parts["train"], pieces, classes)
+    models = jax.vmap(lambda key: init(config, key, ratios))(
         jax.random.split(init_key, config.seeds)
     )
     validation = parts["validation"]
@@ -82,9 +83,9 @@ def train(run: OpenRun, parts: Mapping[str, Batch], pieces: int, classes: int) -
     return fitted._replace(params=fitted.params.average)
 
 
-def init(config: Config, key: jax.Array, pieces: int, classes: int) -> Model:
+def init(config: Config, key: jax.Array, ratios: np.ndarray) -> Model:
     """Draws the parameters of one seed."""
-    return init_model(key, pieces, classes, config.embedding_size, config.hidden_size)
+    return init_model(key, ratios, config.embedding_size, config.hidden_size)
 
 
 def main(config: Config) -> Result | list[str]:
@@ -129,7 +130,8 @@ def use(config: Config) -> list[str]:
     """Classifies a user's sentences with the model of a finished run."""
     config, saved = opened(config)
     vocabulary, classes = Vocabulary(tuple(saved.knows["symbols"])), saved.knows["classes"]
-    model = params_of(saved, lambda: init(config, jax.random.key(0), len(vocabulary), len(classes)))
+    ratios = np.zeros((len(vocabulary), len(classes)))
+    model = params_of(saved, lambda: init(config, jax.random.key(0), ratios))
     lines = read_lines(config.lines, "--lines")
     tokens = encode([data.words_of(line) for line in lines], vocabulary, config.length)
     probabilities = np.exp(log_p_of(model, tokens))
