@@ -80,9 +80,12 @@ PRESETS = {
     "tunes": Config(
         preset="tunes",
         datasets=("nottingham",),
-        hidden_size=200,
-        input_dropout=0.0,
-        weight_dropout=0.0,
-        steps=1500,
+        hidden_size=600,
+        output_dropout=0.6,
+        weight_dropout=0.5,
+        steps=6000,
+        learning_rate=3e-3,
+        evaluate_every=250,
+        seeds=1,
     ),
 }
