@@ -60,7 +60,6 @@ PRESETS = {
         preset="full",
         hidden_size=256,
         encoder_layers=2,
-        dropout=0.3,
         steps=20_000,
         evaluate_every=500,
     ),
