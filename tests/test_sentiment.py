@@ -245,7 +245,8 @@ def test_a_run_learns_records_and_resumes(tmp_path, monkeypatch, capsys):
     assert len(set(result.accuracy)) == 2
     assert record["results"]["ensemble_accuracy"] == result.ensemble_accuracy > 0.4
     assert record["results"]["baselines"].keys() == {
-        *("most frequent class", "bag of words", "bag of words, pairs and letters")
+        *("most frequent class", "bag of words", "bag of words, pairs and letters"),
+        "naive Bayes",
     }
     assert len(record["results"]["words"]) == SHOWN
     for suffix in (".png", ".words.png"):
