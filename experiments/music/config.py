@@ -29,7 +29,7 @@ PIECES = 77  # of the test part of the chorales, which has the fewest
 class Config:
     """Cells of equal size that predict the next frame of a piano roll."""
 
-    preset: Literal["default", "full", "tunes"] = "default"
+    preset: Literal["default", "full", "tunes", "tunes-full"] = "default"
     """Where the other settings' defaults come from."""
     datasets: Annotated[tuple[Dataset, ...], DISTINCT] = ("jsb",)
     """Bach's chorales, or British and American folk tunes."""
@@ -80,10 +80,20 @@ PRESETS = {
     "tunes": Config(
         preset="tunes",
         datasets=("nottingham",),
+        input_dropout=0.0,
+        weight_dropout=0.0,
+        steps=3000,
+        learning_rate=8e-3,
+        evaluate_every=250,
+    ),
+    "tunes-full": Config(
+        preset="tunes-full",
+        datasets=("nottingham",),
+        cells=("gru", "lstm"),
         hidden_size=600,
         output_dropout=0.6,
         weight_dropout=0.5,
-        steps=6000,
+        steps=8000,
         learning_rate=3e-3,
         evaluate_every=250,
         seeds=1,
