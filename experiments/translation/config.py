@@ -58,9 +58,9 @@ PRESETS = {
     "default": Config(),
     "full": Config(
         preset="full",
-        hidden_size=256,
-        encoder_layers=2,
-        steps=20_000,
+        hidden_size=512,
+        dropout=0.2,
+        steps=8000,
         evaluate_every=500,
     ),
     "verses": Config(
