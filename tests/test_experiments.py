@@ -83,7 +83,7 @@ def test_its_page_names_its_command_and_presets(name):
     assert ROWS[name].question in page or ROWS[name].question.rstrip("?") in page
     assert f"\n{ROWS[name].command}" in page
     presets = importlib.import_module(f"experiments.{name}").PRESETS
-    assert set(re.findall(r"--preset (\w+)", page)) == set(presets) - {"default"}
+    assert set(re.findall(r"--preset ([\w-]+)", page)) == set(presets) - {"default"}
 
 
 @every_page
