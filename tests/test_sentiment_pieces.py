@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("jax_defaults")
 
 @pytest.fixture
 def model():
-    return models.init_model(jax.random.key(0), 20, 3, 8, 6)
+    return models.init_model(jax.random.key(0), np.zeros((20, 3)), 8, 6)
 
 
 def test_ngrams_of_letters_cannot_be_words():
