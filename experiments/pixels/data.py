@@ -4,6 +4,7 @@ import gzip
 import pickle
 import zipfile
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -152,5 +153,9 @@ def rows_at(step: int, count: int, size: int) -> np.ndarray:
       size: of the batch, at most `count`; up to `size - 1` images are left out of each epoch.
     """
     epoch, place = divmod(step, count // size)
-    shuffled = np.random.default_rng([0, epoch]).permutation(count)
-    return shuffled[place * size : (place + 1) * size]
+    return _shuffled(epoch, count)[place * size : (place + 1) * size]
+
+
+@lru_cache(maxsize=1)  # all updates of an epoch need it
+def _shuffled(epoch: int, count: int) -> np.ndarray:
+    return np.random.default_rng([0, epoch]).permutation(count)

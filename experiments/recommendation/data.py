@@ -139,7 +139,8 @@ def batch_at(step: int, pairs: Pairs, rows: int, length: int) -> Batch:
         in_rows = own_rows(values[: rows * chunks * length].reshape(rows, -1))
         return in_rows[:, chunk * length : (chunk + 1) * length].T
 
-    batch = Batch(cut(pairs.inputs[places]), cut(pairs.targets[places]), cut(is_first).copy())
+    taken = cut(places)
+    batch = Batch(pairs.inputs[taken], pairs.targets[taken], cut(is_first).copy())
     batch.is_first[0] |= chunk == 0
     return batch
 
