@@ -162,10 +162,14 @@ def fit(
     return Fitted(best_params, best_loss, history, warnings)
 
 
+def seed_of(fitted: Fitted, index: int) -> Any:
+    """Of a run of several seeds, the parameters of one."""
+    return jax.tree.map(lambda leaf: leaf[index], fitted.params)
+
+
 def best_seed(fitted: Fitted) -> Any:
     """Of a run of several seeds, the parameters of the one that is best in validation."""
-    best = int(np.argmin(fitted.loss))
-    return jax.tree.map(lambda leaf: leaf[best], fitted.params)
+    return seed_of(fitted, int(np.argmin(fitted.loss)))
 
 
 def _check_finite(loss: jax.Array, what: str) -> None:

@@ -1,7 +1,6 @@
 """Trains and tests on each order of the pixels, and follows the belief in the digits of images."""
 
 from collections.abc import Mapping
-from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -79,7 +78,7 @@ def test(config: Config, order: Order, fitted: training.Fitted, part: Part) -> d
     """What the record says of one order."""
     blocks = blocks_of(part, data.pixels_of(order, config.permutation), config)
     measure = jax.jit(lambda model: accuracies(model, blocks))
-    seeds = [jax.tree.map(itemgetter(i), fitted.params) for i in range(config.seeds)]
+    seeds = [training.seed_of(fitted, i) for i in range(config.seeds)]
     curves = np.array([measure(model) for model in seeds], float)
     return {
         "parameters": sum(leaf[0].size for leaf in jax.tree.leaves(fitted.params)),

@@ -114,7 +114,7 @@ def main(config: Config) -> Result | list[str]:
         found = jax.jit(jax.vmap(lambda model: gru_ranks(model, test)))(fitted.params)
         ranks = jax.device_get({"GRU": found} | baselines(choices.items, pairs, test))
         if choices.titles is not None:
-            show(jax.tree.map(lambda leaf: leaf[0], fitted.params), test, choices.titles)
+            show(training.seed_of(fitted, 0), test, choices.titles)
         metrics = {
             policy: {name: metrics_of(getattr(found, policy)) for name, found in ranks.items()}
             for policy in Ranks._fields

@@ -112,14 +112,15 @@ def main(config: Config) -> Result | list[str]:
         run.save_model(best, symbols=vocabulary.symbols, classes=corpus.classes)
         test = parts["test"]
         log_p = jax.jit(jax.vmap(lambda model: log_p_of(model, test.tokens)))(fitted.params)
-        first = jax.tree.map(lambda leaf: leaf[0], fitted.params)
         shown = np.linspace(0, len(test.labels) - 1, SHOWN).astype(int)
         sentences = [corpus.test.sentences[row] for row in shown]
         result = Result(
             [float(accuracy_of(each, test.labels)) for each in log_p],
             float(accuracy_of(jax.nn.logsumexp(log_p, axis=0), test.labels)),
             baselines(corpus),
-            word_attributions(first, sentences, Batch(*(each[shown] for each in test))),
+            word_attributions(
+                training.seed_of(fitted, 0), sentences, Batch(*(each[shown] for each in test))
+            ),
             fitted,
         )
         report(run, corpus.classes, result)

@@ -1,7 +1,6 @@
 """Trains and tests each task, and listens to a few strings as a stream."""
 
 from collections.abc import Mapping
-from operator import itemgetter
 from typing import Any, NamedTuple
 
 import jax
@@ -119,7 +118,7 @@ def main(config: Config) -> Result | dict[str, str]:
             result.fitted[task] = fitted = train(run, task, recordings)
             run.warnings.extend(f"{task}: {warning}" for warning in fitted.warnings)
             models[task] = training.best_seed(fitted)
-            seeds = [jax.tree.map(itemgetter(i), fitted.params) for i in range(config.seeds)]
+            seeds = [training.seed_of(fitted, i) for i in range(config.seeds)]
             if task == "isolated":
                 result.tests[task] = measure_isolated(seeds, recordings)
             else:
